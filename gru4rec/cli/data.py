@@ -1,0 +1,114 @@
+"""`gru4rec data`: sample, check and split event logs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gru4rec.cli.options import FILE, FOLDER, json_option, log_format_options
+from gru4rec.cli.output import note, print_json, print_table
+
+if TYPE_CHECKING:
+    from gru4rec.data.reading import LogFormat
+    from gru4rec.data.sessions import Sessions
+
+
+@click.group()
+def data() -> None:
+    """Sample, check and split event logs."""
+
+
+@data.command()
+@click.argument("out", type=FILE)
+@click.option("--sessions", default=20_000, show_default=True, help="Number of sessions.")
+@click.option("--items", default=2_000, show_default=True, help="Size of the catalogue.")
+@click.option("--days", default=14, show_default=True, help="Days over which sessions start.")
+@click.option("--seed", default=0, show_default=True)
+@log_format_options
+def sample(out: Path, sessions: int, items: int, days: int, seed: int, log_format: LogFormat) -> None:
+    """Write a synthetic shop log to OUT (.csv, .tsv or .parquet)."""
+    from gru4rec.data.synthetic import generate_log
+    from gru4rec.data.writing import write_log
+
+    frame = generate_log(sessions, items, days, seed, log_format)
+    write_log(frame, out)
+    note(f"wrote {len(frame):,} synthetic events of {sessions:,} sessions to {out}")
+
+
+@data.command()
+@click.argument("log", type=FILE)
+@log_format_options
+@json_option
+def check(log: Path, log_format: LogFormat, as_json: bool) -> None:
+    """Read LOG and say what is in it, and what may be wrong with it."""
+    from gru4rec.data.reading import read_log
+    from gru4rec.data.summary import summarise
+
+    summary, warnings = summarise(read_log(log, log_format))
+    if as_json:
+        print_json({"summary": summary, "warnings": warnings})
+        return
+    print_table([{"figure": name, "value": value} for name, value in summary.items()], ["figure", "value"])
+    for warning in warnings:
+        note(f"warning: {warning}")
+
+
+@data.command()
+@click.argument("log", type=FILE)
+@click.option("--out", type=FOLDER, required=True, help="Folder for the parts; it must not exist.")
+@click.option("--last-days", type=float, help="Test on sessions that start in the last days of the log.")
+@click.option("--share", type=float, help="Test on sessions that start in this last share of the log's time.")
+@click.option("--last-item", is_flag=True, help="Test on the last item of each session (leaks through time).")
+@click.option("--min-item-support", default=5, show_default=True, help="Drop items with fewer training events.")
+@click.option("--min-session-length", default=2, show_default=True, help="Drop shorter training sessions.")
+@log_format_options
+@json_option
+def split(
+    log: Path,
+    out: Path,
+    last_days: float | None,
+    share: float | None,
+    last_item: bool,
+    min_item_support: int,
+    min_session_length: int,
+    log_format: LogFormat,
+    as_json: bool,
+) -> None:
+    """Split LOG into train_full and test, and train_full the same way into train and validation (all .parquet)."""
+    from gru4rec.data.reading import read_log
+    from gru4rec.data.splitting import filter_support, split_last_days, split_last_item, split_time_share
+    from gru4rec.data.writing import write_log
+    from gru4rec.errors import DataError
+    from gru4rec.files import atomic_folder
+
+    if sum((last_days is not None, share is not None, last_item)) != 1:
+        raise click.UsageError("name one way to split: --last-days, --share or --last-item")
+    if out.exists():
+        raise DataError(f"{out} exists already", "choose another folder, nothing there is overwritten")
+
+    def cut(sessions: Sessions) -> tuple[Sessions, Sessions]:
+        if last_item:
+            train, test = split_last_item(sessions)
+        elif share is not None:
+            train, test = split_time_share(sessions, share)
+        else:
+            train, test = split_last_days(sessions, last_days or 0.0)
+        return filter_support(train, min_item_support, min_session_length), test
+
+    train_full, test = cut(read_log(log, log_format))
+    train, validation = cut(train_full)
+    parts = {"train_full": train_full, "test": test, "train": train, "validation": validation}
+    with atomic_folder(out) as folder:
+        for name, part in parts.items():
+            write_log(part.to_frame(*log_format.columns), folder / f"{name}.parquet")
+    columns = ["part", "sessions", "events", "targets"]
+    rows = [
+        dict(zip(columns, (name, part.num_sessions, part.num_events, part.num_targets), strict=True))
+        for name, part in parts.items()
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows, columns)

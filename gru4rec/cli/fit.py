@@ -1,0 +1,117 @@
+"""`gru4rec fit`: train one model with given hyperparameters."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gru4rec.cli.options import FILE, FOLDER, device_option, json_option, log_format_options, threads_option
+from gru4rec.cli.output import note, print_json, print_table
+
+if TYPE_CHECKING:
+    from gru4rec.data.reading import LogFormat
+
+
+@click.command()
+@click.argument("train", type=FILE)
+@click.option("--validation", type=FILE, help="Log to validate on after each epoch; the best epoch is kept.")
+@click.option("--out", type=FOLDER, required=True, help="Model folder to write; it must not exist.")
+@click.option("--params", type=FILE, help="TOML file of hyperparameters, name = value.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="One hyperparameter; may be repeated.")
+@click.option("--max-epochs", default=10, show_default=True)
+@click.option(
+    "--metric", default="recall@20", show_default=True, help="Validation metric that says which epoch is best."
+)
+@click.option("--patience", type=int, help="Stop after this many epochs without improvement.")
+@click.option("--seed", default=0, show_default=True)
+@threads_option
+@device_option
+@log_format_options
+@json_option
+def fit(
+    train: Path,
+    validation: Path | None,
+    out: Path,
+    params: Path | None,
+    assignments: tuple[str, ...],
+    max_epochs: int,
+    metric: str,
+    patience: int | None,
+    seed: int,
+    device: str,
+    log_format: LogFormat,
+    as_json: bool,
+) -> None:
+    """Train on the log TRAIN and write a model folder."""
+    from gru4rec.data.reading import read_log
+    from gru4rec.errors import ModelFolderError
+    from gru4rec.estimator import resolve_device
+    from gru4rec.fitting import fit_trainer
+    from gru4rec.hyperparameters import HyperParameters
+    from gru4rec.model import DEFAULT_METRICS, Model
+    from gru4rec.model_folder import save_model
+    from gru4rec.stopping import StoppingCriterion
+    from gru4rec.training import Trainer
+
+    if out.exists():
+        raise ModelFolderError(f"{out} exists already", "choose another folder, nothing there is overwritten")
+    values = _read_params(params) | _parse_assignments(assignments)
+    hyperparameters = HyperParameters.from_dict(values, params.name if params else "--set")
+    criterion = StoppingCriterion(metric, *(() if patience is None else (patience,)))
+    sessions = read_log(train, log_format).with_own_items()
+    held_out = None
+    if validation is not None:
+        held_out, unknown = read_log(validation, log_format).with_items_of(sessions.items)
+        if unknown:
+            note(f"{validation.name}: left out {unknown:,} events with items that {train.name} lacks")
+    trainer = Trainer(hyperparameters, sessions, seed=seed, device=resolve_device(device))
+
+    def say(record: dict[str, Any]) -> None:
+        figures = "  ".join(f"{key} {value:.4f}" for key, value in record.items() if key == "loss" or "@" in key)
+        note(f"epoch {record['epoch']}/{max_epochs}  {figures}  {record['events_per_second']:,.0f} events/s")
+
+    result = fit_trainer(
+        trainer,
+        max_epochs,
+        held_out,
+        criterion=criterion,
+        stop_early=patience is not None,
+        metrics=DEFAULT_METRICS,
+        on_epoch=say,
+    )
+    best = {key: value for key, value in result.epochs[result.best_epoch - 1].items() if "@" in key}
+    metrics = {"seed": seed, "epoch": result.best_epoch, "validation": best}
+    save_model(Model(trainer.network, sessions.items, metrics), out)
+    if as_json:
+        print_json({"model": str(out), "best_epoch": result.best_epoch, "epochs": result.epochs})
+    else:
+        print_table(result.epochs, ["epoch", "loss", *best, "events_per_second"])
+        note(f"wrote epoch {result.best_epoch} to {out}")
+
+
+def _read_params(path: Path | None) -> dict[str, Any]:
+    from gru4rec.errors import ParameterError
+
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ParameterError(f"{path} cannot be read: {error}") from None
+
+
+def _parse_assignments(assignments: tuple[str, ...]) -> dict[str, Any]:
+    """Turn NAME=VALUE into values: numbers and true/false as in TOML, 'none' for None, anything else as text."""
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise click.UsageError(f"--set needs NAME=VALUE, got {assignment!r}")
+        try:
+            values[name.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[name.strip()] = None if text.strip().lower() == "none" else text.strip()
+    return values

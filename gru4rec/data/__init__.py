@@ -1,0 +1,1 @@
+"""From an event log to the mini-batches of a training epoch."""

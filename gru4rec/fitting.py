@@ -1,0 +1,99 @@
+"""The loop over epochs that every training outside a search runs: train, validate, keep the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gru4rec.data.sessions import Sessions
+from gru4rec.errors import ParameterError
+from gru4rec.stopping import EarlyStopping, StoppingCriterion
+from gru4rec.training import Trainer
+
+EpochRecord = dict[str, Any]
+"""One epoch: the fields of `EpochResult`, `events_per_second`, and the validation metrics by key."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a training went.
+
+    Parameters
+    ----------
+    epochs : list of EpochRecord
+    best_epoch : int
+        Whose weights the trainer holds now; the last one without validation or with `keep_last`.
+    stopped_early : bool
+    """
+
+    epochs: list[EpochRecord]
+    best_epoch: int
+    stopped_early: bool
+
+
+def run_epoch(trainer: Trainer, validation: Sessions | None, metrics: Iterable[str]) -> EpochRecord:
+    """Train one epoch and validate: the same in `fit` and in a trial of a search."""
+    result = trainer.train_epoch()
+    record: EpochRecord = asdict(result) | {"events_per_second": result.num_targets / max(result.seconds, 1e-9)}
+    if validation is not None:
+        record |= trainer.validate(validation, metrics)
+    return record
+
+
+def fit_trainer(
+    trainer: Trainer,
+    max_epochs: int,
+    validation: Sessions | None = None,
+    *,
+    criterion: StoppingCriterion | None = None,
+    stop_early: bool = False,
+    keep_last: bool = False,
+    metrics: Iterable[str] = (),
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+) -> FitResult:
+    """Train for at most `max_epochs` epochs.
+
+    Parameters
+    ----------
+    validation : Sessions, optional
+        Over the vocabulary of the training log. Without it the last weights are kept.
+    criterion : StoppingCriterion, optional
+        Which epoch is best, and how long to wait for a better one.
+    stop_early : bool
+        Stop when the criterion's patience has run out.
+    keep_last : bool
+        Keep the last weights, not the best.
+    metrics : iterable of str
+        More metrics to record, besides the criterion's.
+    on_epoch : callable, optional
+        Called with the record of each epoch.
+
+    Raises
+    ------
+    ParameterError
+        When `max_epochs` is less than 1, or stopping early lacks validation data.
+    DivergedError
+        When the loss becomes NaN or infinite.
+    """
+    if max_epochs < 1:
+        raise ParameterError(f"max_epochs must be a whole number >= 1, got {max_epochs!r}")
+    if stop_early and validation is None:
+        raise ParameterError("stop_early=True needs validation data")
+    criterion = criterion or StoppingCriterion()
+    stopping = EarlyStopping(criterion)
+    wanted = list(dict.fromkeys([criterion.metric, *metrics]))
+    epochs: list[EpochRecord] = []
+    best: dict[str, Any] | None = None
+    for _ in range(max_epochs):
+        record = run_epoch(trainer, validation, wanted)
+        epochs.append(record)
+        if on_epoch is not None:
+            on_epoch(record)
+        if validation is not None and stopping.update(record[criterion.metric]) and not keep_last:
+            best = trainer.state_dict()
+        if stop_early and stopping.exhausted:
+            break
+    if best is not None and best["epoch"] != trainer.epoch:
+        trainer.load_state_dict(best)
+    return FitResult(epochs, trainer.epoch, len(epochs) < max_epochs)

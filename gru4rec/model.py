@@ -1,0 +1,150 @@
+"""A trained model: recommends and evaluates on the log's own ids. Its folder on disk is `gru4rec.model_folder`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gru4rec.data.sessions import AnyArray, IntArray, ItemVocabulary, Sessions, ranges
+from gru4rec.errors import ParameterError
+from gru4rec.evaluation import SCORES_PER_BLOCK, Steps, compute_ranks, session_states
+from gru4rec.hyperparameters import HyperParameters
+from gru4rec.metrics import compute_metrics, metric_keys
+from gru4rec.nn.network import Network
+
+DEFAULT_METRICS = tuple(metric_keys([20]))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of a model on a log, and what they were measured on.
+
+    Parameters
+    ----------
+    metrics : dict of str to float
+    num_targets : int
+        Next items that were ranked among all items.
+    num_unknown_events : int
+        Events left out because the model does not know their item.
+    num_tied : int
+        Targets that share their score with another item, which counts against them.
+    """
+
+    metrics: dict[str, float]
+    num_targets: int
+    num_unknown_events: int
+    num_tied: int
+
+
+@dataclass(frozen=True, eq=False)
+class Recommendations:
+    """The best next items of each session.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns session, rank (from 1), item, score; sessions in their order, ranks ascending.
+    num_unknown_events : int
+        Events left out because the model does not know their item.
+    sessions_without_known_items : array
+        Ids of the sessions that have no row, since the model knows none of their items.
+    """
+
+    table: pd.DataFrame
+    num_unknown_events: int
+    sessions_without_known_items: AnyArray
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network and the vocabulary it was trained on.
+
+    Parameters
+    ----------
+    network : Network
+    items : ItemVocabulary
+    metrics : dict
+        What is known of its quality, for the model folder.
+    """
+
+    network: Network
+    items: ItemVocabulary
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def hyperparameters(self) -> HyperParameters:
+        return self.network.hyperparameters
+
+    def evaluate(
+        self, sessions: Sessions, metrics: Iterable[str] = DEFAULT_METRICS, steps: Steps = "all"
+    ) -> Evaluation:
+        """Rank the next item of every step of every session among all items the model knows.
+
+        Raises
+        ------
+        DataError
+            When no session has two known events.
+        """
+        known, num_unknown = sessions.with_items_of(self.items)
+        ranked = compute_ranks(self.network, known, steps)
+        return Evaluation(compute_metrics(ranked.ranks, metrics), len(ranked.ranks), num_unknown, ranked.num_tied)
+
+    def recommend(self, sessions: Sessions, k: int = 20, exclude_seen: bool = False) -> Recommendations:
+        """Return the k best next items of each session.
+
+        Parameters
+        ----------
+        sessions : Sessions
+            Over any vocabulary; events with items unknown to the model are left out and counted.
+        k : int
+            Fewer where the catalogue is smaller.
+        exclude_seen : bool
+            Leave out items that are in the session already.
+
+        Raises
+        ------
+        ParameterError
+            When k is less than 1.
+        """
+        if k < 1:
+            raise ParameterError(f"k must be a whole number >= 1, got {k}")
+        numbered = replace(sessions, session_ids=np.arange(sessions.num_sessions))
+        known, num_unknown = numbered.with_items_of(self.items)
+        k = min(k, len(self.items))
+        best_items = np.zeros((known.num_sessions, k), dtype=np.int64)
+        best_scores = np.zeros((known.num_sessions, k), dtype=np.float32)
+        block = max(1, SCORES_PER_BLOCK // len(self.items))
+        with torch.inference_mode():
+            for positions, states in session_states(self.network, known, known.lengths, "last"):
+                at = np.searchsorted(known.offsets, positions, side="right") - 1
+                for first in range(0, len(at), block):
+                    part = slice(first, first + block)
+                    scores = self.network.scores(states[part])
+                    if exclude_seen:
+                        _mask_seen(scores, known, at[part])
+                    best = scores.topk(k, dim=1)
+                    best_scores[at[part]], best_items[at[part]] = best.values.cpu(), best.indices.cpu()
+        table = pd.DataFrame(
+            {
+                "session": np.repeat(sessions.session_ids[known.session_ids], k),
+                "rank": np.tile(np.arange(1, k + 1), known.num_sessions),
+                "item": self.items.decode(best_items.ravel()),
+                "score": best_scores.ravel(),
+            }
+        )
+        table = table[np.isfinite(table["score"])].reset_index(drop=True)
+        silent = np.setdiff1d(numbered.session_ids, known.session_ids)
+        return Recommendations(table, num_unknown, sessions.session_ids[silent])
+
+
+def _mask_seen(scores: Tensor, sessions: Sessions, rows: IntArray) -> None:
+    """Set the score of each item that occurs in session rows[i] to minus infinity in row i."""
+    lengths = sessions.lengths[rows]
+    seen = sessions.item_index[ranges(sessions.offsets[rows], lengths)]
+    scores[torch.from_numpy(np.repeat(np.arange(len(rows)), lengths)), torch.from_numpy(seen).long()] = -torch.inf

@@ -1,0 +1,136 @@
+"""One GRU layer over a window of steps, forward and backward by hand.
+
+The gates are those of Cho et al. (2014) in the variant of torch.nn.GRUCell, where the reset gate acts after the
+recurrent product::
+
+    r = sigmoid(x W_ir + h W_hr + b)      z = sigmoid(x W_iz + h W_hz + b)
+    n = tanh(x W_in + b_in + r * (h W_hn + b_hn))
+    h' = (1 - z) * n + z * h
+
+A window holds `rows_per_step[t]` rows at step t, never more than at step t - 1, all steps one after the other in one
+matrix of N = sum(rows_per_step) rows. H is the hidden size, I the input size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class GRUWeights:
+    """Weights of one layer, the gates r, z, n stacked in this order."""
+
+    input: Tensor  # (3H, I)
+    recurrent: Tensor  # (3H, H)
+    input_bias: Tensor  # (3H,)
+    recurrent_bias: Tensor  # (3H,)
+
+
+class GRUTape(NamedTuple):
+    """What the backward pass needs to know of the forward pass."""
+
+    inputs: Tensor  # (N, I)
+    previous: Tensor  # (N, H) hidden state before each row, zero where a session starts
+    gates: Tensor  # (N, 3H) r, z, n
+    recurrent_n: Tensor  # (N, H) h W_hn + b_hn
+    continues: Tensor  # (N, 1) 0 where a session starts, else 1
+    dropout: Tensor | None  # (N, H) the mask that multiplied the new states
+    rows_per_step: Sequence[int]
+
+
+def gru_forward(
+    weights: GRUWeights,
+    inputs: Tensor,
+    starts: Tensor,
+    hidden: Tensor,
+    rows_per_step: Sequence[int],
+    dropout: Tensor | None = None,
+) -> tuple[Tensor, GRUTape]:
+    """Run a window through the layer.
+
+    Parameters
+    ----------
+    inputs : Tensor, shape (N, I)
+    starts : Tensor of bool, shape (N,)
+        Where a session starts; the hidden state is zero there.
+    hidden : Tensor, shape (lanes, H)
+        State before the window; overwritten with the state after it.
+    rows_per_step : sequence of int
+    dropout : Tensor, shape (N, H), optional
+        Mask that multiplies the new states, which are carried on with it.
+
+    Returns
+    -------
+    Tensor, shape (N, H)
+        The state after each row.
+    GRUTape
+    """
+    size = hidden.shape[1]
+    gates = torch.addmm(weights.input_bias, inputs, weights.input.T)  # (N, 3H), turned into r, z, n in place
+    continues = (~starts).to(inputs.dtype).unsqueeze(1)
+    previous = inputs.new_empty(len(inputs), size)
+    recurrent_n = torch.empty_like(previous)
+    states = torch.empty_like(previous)
+    first = 0
+    for rows in rows_per_step:
+        step = slice(first, first + rows)
+        h = torch.mul(hidden[:rows], continues[step], out=previous[step])
+        recurrent = torch.addmm(weights.recurrent_bias, h, weights.recurrent.T)  # (rows, 3H)
+        recurrent_n[step] = recurrent[:, 2 * size :]
+        rz, n = gates[step, : 2 * size], gates[step, 2 * size :]
+        rz.add_(recurrent[:, : 2 * size]).sigmoid_()
+        n.addcmul_(rz[:, :size], recurrent_n[step]).tanh_()
+        new = torch.lerp(n, h, rz[:, size:], out=states[step])  # n + z * (h - n)
+        if dropout is not None:
+            new.mul_(dropout[step])
+        hidden[:rows] = new
+        first += rows
+    return states, GRUTape(inputs, previous, gates, recurrent_n, continues, dropout, rows_per_step)
+
+
+def gru_backward(weights: GRUWeights, tape: GRUTape, d_states: Tensor) -> tuple[Tensor, GRUWeights]:
+    """Return the gradient of the inputs, shape (N, I), and of the weights.
+
+    Parameters
+    ----------
+    d_states : Tensor, shape (N, H)
+        Gradient of the states that `gru_forward` returned; overwritten.
+    """
+    size = d_states.shape[1]
+    r, z, n = torch.split(tape.gates, size, dim=1)
+    # Derivatives that do not depend on the gradient, for the whole window at once.
+    slope = torch.empty_like(tape.gates)  # (N, 3H) of h' by the pre-activations of r, z, n
+    slope_r, slope_z, slope_n = torch.split(slope, size, dim=1)
+    torch.mul(1 - z, torch.addcmul(torch.ones_like(n), n, n, value=-1), out=slope_n)
+    torch.mul(tape.previous - n, z - z * z, out=slope_z)
+    torch.mul(slope_n * tape.recurrent_n, r - r * r, out=slope_r)
+
+    d_gates = torch.empty_like(tape.gates)  # (N, 3H) of the pre-activations
+    d_recurrent = torch.empty_like(tape.gates)  # (N, 3H) of h W_h + b_h
+    last = len(d_states)
+    carried: Tensor | None = None  # gradient of the state before the step that comes next
+    for rows in reversed(tape.rows_per_step):
+        step = slice(last - rows, last)
+        d = d_states[step]
+        if carried is not None:
+            d[: len(carried)] += carried
+        if tape.dropout is not None:
+            d.mul_(tape.dropout[step])
+        torch.mul(slope[step].view(rows, 3, size), d.unsqueeze(1), out=d_gates[step].view(rows, 3, size))
+        d_recurrent[step, : 2 * size] = d_gates[step, : 2 * size]
+        torch.mul(d_gates[step, 2 * size :], r[step], out=d_recurrent[step, 2 * size :])
+        last -= rows
+        if last:
+            carried = torch.addmm(d * z[step], d_recurrent[step], weights.recurrent).mul_(tape.continues[step])
+    gradient = GRUWeights(
+        input=d_gates.T @ tape.inputs,
+        recurrent=d_recurrent.T @ tape.previous,
+        input_bias=d_gates.sum(0),
+        recurrent_bias=d_recurrent.sum(0),
+    )
+    return d_gates @ weights.input, gradient

@@ -1,0 +1,428 @@
+"""`read_log` against a plain Python reading of the same rows, and the message of everything it refuses."""
+
+import datetime
+import re
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gru4rec.data.reading import LogFormat, read_log
+from gru4rec.errors import DataError, ParameterError
+
+HEADER = "SessionId,ItemId,Time\n"
+TEN = 1_396_346_400  # 2014-04-01T10:00:00Z, by `date -u -d 2014-04-01T10:00:00Z +%s`
+NO_ID_HINT = "drop such rows or give them an id"
+BAD_ID_HINT = "ids are integers or text"
+BAD_TIME_HINT = "write times as seconds (or name the --time-unit) or as 2014-04-01T10:00:00Z"
+
+LOG = [("b", 30, 5), ("a", 10, 2), ("b", 20, 4), ("c", 10, 9), ("a", 30, 7), ("a", 10, 3)]
+READ = [("a", [10, 10, 30], [2, 3, 7]), ("b", [20, 30], [4, 5]), ("c", [10], [9])]
+
+
+@pytest.fixture
+def write(tmp_path):
+    """A function: text -> a file in a fresh folder, compressed as its name says."""
+
+    def written(text, name="log.csv"):
+        path = tmp_path / name
+        with pa.output_stream(path) as stream:
+            stream.write(text.encode())
+        return path
+
+    return written
+
+
+def frame(**columns):
+    """A log of two events whose columns are replaced by `columns`."""
+    return pd.DataFrame({"SessionId": [1, 1], "ItemId": [5, 6], "Time": [1, 2]} | columns)
+
+
+def row_by_row(rows):
+    """The reference: sort by time, stably, and append each event to its session."""
+    sessions = {}
+    for session, item, time in sorted(rows, key=lambda row: row[2]):
+        items, times = sessions.setdefault(session, ([], []))
+        items.append(item)
+        times.append(time)
+    return [(session, items, times) for session, (items, times) in sessions.items()]
+
+
+def message_of(source, *log_format):
+    with pytest.raises(DataError) as error:
+        read_log(source, *log_format)
+    return str(error.value)
+
+
+# What is read
+
+
+@pytest.mark.parametrize(
+    "name", ["log.csv", "log.tsv", "log.csv.gz", "log.tsv.bz2", "log.csv.zst", "LOG.CSV", "a.b.csv"]
+)
+def test_text_files_of_every_kind(write, unpack, name):
+    delimiter = "\t" if ".tsv" in name else ","
+    lines = [delimiter.join(map(str, row)) for row in [("SessionId", "ItemId", "Time"), *LOG]]
+    assert unpack(read_log(write("\n".join(lines), name))) == READ
+
+
+def test_a_path_may_be_a_string(write, unpack):
+    assert unpack(read_log(str(write(HEADER + "a,1,2\n")))) == [("a", [1], [2])]
+
+
+@pytest.mark.parametrize("options", [{}, {"row_group_size": 2}])
+def test_parquet(tmp_path, unpack, options):
+    path = tmp_path / "log.parquet"
+    pd.DataFrame(LOG, columns=["SessionId", "ItemId", "Time"]).assign(Other=1.5).to_parquet(path, **options)
+    assert unpack(read_log(path)) == READ
+
+
+def test_dataframe_whose_index_means_nothing(unpack):
+    table = pd.DataFrame(LOG, columns=["SessionId", "ItemId", "Time"], index=[3, 3, 1, 0, 9, 2])
+    before = table.copy()
+    assert unpack(read_log(table)) == READ
+    pd.testing.assert_frame_equal(table, before)
+
+
+def test_columns_may_have_other_names_and_any_order(write, unpack):
+    path = write("ts,other,sku,visit\n2,x,20,a\n1,y,10,a\n")
+    assert unpack(read_log(path, LogFormat("visit", "sku", "ts"))) == [("a", [10, 20], [1, 2])]
+
+
+def test_quoted_values_may_hold_commas_quotes_and_line_ends(write, unpack):
+    path = write(HEADER + '"1,2","say ""hi""",3\na,"two\nlines",4\n')
+    assert unpack(read_log(path)) == [("1,2", ['say "hi"'], [3]), ("a", ["two\nlines"], [4])]
+
+
+def test_line_ends_inside_values_survive_the_blocks_of_a_large_file(write):
+    poem = "line\n" * 50  # Arrow reads text in blocks of 1 MiB: the first one ends inside a poem
+    sessions = read_log(write(HEADER + f'1,"{poem}",2\n' * 5_000))
+    assert (sessions.num_events, sessions.items.ids.tolist()) == (5_000, [poem])
+
+
+@pytest.mark.parametrize("text", ["\ufeff" + HEADER + "a,1,2\n", (HEADER + "a,1,2\n").replace("\n", "\r\n")])
+def test_byte_order_mark_and_windows_line_ends_mean_nothing(write, unpack, text):
+    assert unpack(read_log(write(text))) == [("a", [1], [2])]
+
+
+def test_arrays_have_the_documented_types():
+    sessions = read_log(frame(Time=[1.5, 2.5]))
+    assert [sessions.item_index.dtype, sessions.offsets.dtype, sessions.times.dtype] == [np.int32, np.int64, np.float64]
+
+
+# Order
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=20))
+def test_order_equals_the_row_by_row_reference(unpack, rows):
+    assert unpack(read_log(pd.DataFrame(rows, columns=["SessionId", "ItemId", "Time"]))) == row_by_row(rows)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=1, max_size=15), st.randoms())
+def test_shuffled_rows_with_distinct_times_give_the_same_sessions(unpack, pairs, random):
+    rows = [(session, item, time) for time, (session, item) in enumerate(pairs)]
+    shuffled = random.sample(rows, len(rows))
+    first, second = (read_log(pd.DataFrame(each, columns=["SessionId", "ItemId", "Time"])) for each in (rows, shuffled))
+    assert unpack(first) == unpack(second)
+    assert first.items.ids.tolist() == second.items.ids.tolist() == sorted({item for _, item in pairs})
+
+
+def test_equal_times_keep_the_order_of_the_file(write, unpack):
+    path = write(HEADER + "b,3,7\na,2,7\nb,1,7\na,9,7\nb,2,7\n")
+    assert unpack(read_log(path)) == [("b", [3, 1, 2], [7, 7, 7]), ("a", [2, 9], [7, 7])]
+
+
+def test_times_one_nanosecond_apart_are_in_order(write, unpack):
+    path = write(HEADER + "a,2,2014-04-01T10:00:00.000000002Z\na,1,2014-04-01T10:00:00.000000001Z\n")
+    assert unpack(read_log(path))[0][1] == [1, 2]
+
+
+# Ids
+
+
+@pytest.mark.parametrize(
+    ("values", "ids"),
+    [
+        (["b", "a"], ["a", "b"]),
+        (["10", "9"], [9, 10]),
+        (["-3", "0"], [-3, 0]),
+        (["007", "7"], ["007", "7"]),
+        (["+7", "8"], ["+7", "8"]),
+        (["7", "x"], ["7", "x"]),
+        (["7.0", "8"], ["7.0", "8"]),
+        (["0x10", "8"], ["0x10", "8"]),
+        (["99999999999999999999", "8"], ["8", "99999999999999999999"]),
+        (["NA", "null"], ["NA", "null"]),
+        (["Ärger", "zoo"], ["zoo", "Ärger"]),
+    ],
+)
+def test_ids_in_text_files_are_integers_only_when_all_are_canonical(write, values, ids):
+    items = read_log(write(HEADER + "".join(f"1,{value},{time}\n" for time, value in enumerate(values)))).items.ids
+    assert items.tolist() == ids
+    assert items.dtype == (np.int64 if isinstance(ids[0], int) else object)
+
+
+@pytest.mark.parametrize(
+    ("column", "ids"),
+    [
+        ([7.0, 5.0], [5, 7]),
+        (["007", "7"], ["007", "7"]),
+        (np.array([7, 5], dtype=np.int8), [5, 7]),
+        (np.array([7, 5], dtype=object), [5, 7]),
+        (pd.array([7, 5], dtype="Int64"), [5, 7]),
+        (pd.Categorical(["b", "a"]), ["a", "b"]),
+        (pd.Categorical([7, 5]), [5, 7]),
+        (pd.Categorical(np.array([7, 5], dtype=np.int32)), [5, 7]),
+    ],
+)
+@pytest.mark.parametrize("key", ["SessionId", "ItemId"])
+def test_ids_in_dataframes(key, column, ids):
+    sessions = read_log(frame(**{key: column}))
+    found = sessions.items.ids if key == "ItemId" else sessions.session_ids
+    assert sorted(found.tolist()) == ids
+    assert found.dtype == (np.int64 if isinstance(ids[0], int) else object)
+
+
+# Times
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("12", 12),
+        ("-12", -12),
+        ("12.25", 12.25),
+        ("1e3", 1000.0),
+        ("2014-04-01T10:00:00Z", TEN),
+        ("2014-04-01 10:00:00", TEN),
+        ("2014-04-01T12:00:00+02:00", TEN),
+        ("2014-04-01T10:00:00.250Z", TEN + 0.25),
+        ("2014-04-01", TEN - 10 * 3600),
+        ("9999-01-01", 253_370_764_800),  # by `date -u -d 9999-01-01 +%s`
+    ],
+)
+def test_times_in_text(write, text, seconds):
+    assert read_log(write(f"{HEADER}1,2,{text}\n")).times.tolist() == [seconds]
+
+
+def test_iso_times_of_several_shapes_in_one_column(write, unpack):
+    path = write(
+        HEADER
+        + "1,4,2014-04-01T10:00:00.5Z\n1,3,2014-04-01T10:00+00:00\n1,2,2014-04-01T11:00:00+02:00\n1,1,2014-04-01\n"
+    )
+    assert unpack(read_log(path)) == [(1, [1, 2, 3, 4], [TEN - 36_000, TEN - 3600, TEN, TEN + 0.5])]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_timestamps_are_seconds_since_1970_utc(unit, zone):
+    moments = pd.Series(pd.to_datetime(["2014-04-01T10:00:00Z", "2014-04-01T10:00:02Z"])).dt.tz_convert(zone)
+    times = read_log(frame(Time=moments.dt.as_unit(unit))).times
+    assert times.tolist() == pytest.approx([TEN, TEN + 2], abs=1e-6, rel=0)
+
+
+def test_dates_are_midnights():
+    days = [datetime.date(1970, 1, 2), datetime.date(1970, 1, 3)]
+    assert read_log(frame(Time=days)).times.tolist() == [86_400, 172_800]
+
+
+@pytest.mark.parametrize(("unit", "per_second"), [("s", 1), ("ms", 1_000), ("us", 1_000_000), ("ns", 1_000_000_000)])
+@pytest.mark.parametrize("convert", [int, float, str])
+def test_time_unit_scales_numbers(unit, per_second, convert):
+    column = [convert(3 * per_second // 2 if per_second > 1 else 2), convert(7 * per_second)]
+    times = read_log(frame(Time=column), LogFormat(time_unit=unit)).times
+    assert times.tolist() == pytest.approx([1.5 if per_second > 1 else 2, 7], rel=1e-12)
+
+
+def test_time_unit_does_not_change_timestamps():
+    moments = pd.to_datetime(["1970-01-01T00:00:05", "1970-01-01T00:00:06"])
+    assert read_log(frame(Time=moments), LogFormat(time_unit="ms")).times.tolist() == pytest.approx([5, 6])
+
+
+def test_integer_seconds_stay_integers():
+    assert read_log(frame(Time=[2**53 + 1, 2**53 + 2])).times.tolist() == [2**53 + 1, 2**53 + 2]
+
+
+def test_short_floats_become_float64():
+    assert read_log(frame(Time=np.array([1.5, 2.5], dtype=np.float32))).times.dtype == np.float64
+
+
+# What is refused
+
+
+def test_unknown_time_unit():
+    with pytest.raises(ParameterError, match=r"^time_unit must be one of s, ms, us, ns, got 'min'"):
+        LogFormat(time_unit="min")
+
+
+@pytest.mark.parametrize("name", ["absent.csv", "."])
+def test_a_path_without_a_file(tmp_path, name):
+    assert message_of(tmp_path / name) == f"{tmp_path / name} does not exist or is not a file"
+
+
+def test_an_empty_file(write):
+    path = write("")
+    assert message_of(path) == f"{path} is empty"
+
+
+def test_a_header_without_events(write):
+    assert message_of(write(HEADER)) == "log.csv has no events"
+
+
+@pytest.mark.parametrize("text", ["\n\n", HEADER.strip()])
+def test_a_file_without_a_whole_line_names_itself(write, text):
+    assert message_of(write(text)).startswith("log.csv ")
+
+
+def test_a_table_without_rows():
+    assert message_of(frame().iloc[:0]) == "DataFrame has no events"
+
+
+@pytest.mark.parametrize("name", ["log.txt", "log", "log.gz", "log.csv.zip"])
+def test_a_file_of_another_kind(write, name):
+    assert message_of(write(HEADER + "1,2,3\n", name)) == f"{name} is not a .csv, .tsv or .parquet file"
+
+
+@pytest.mark.parametrize("name", ["log.parquet", "log.csv.gz"])
+def test_a_damaged_file(tmp_path, name):
+    (tmp_path / name).write_bytes(b"neither parquet nor gzip")
+    assert message_of(tmp_path / name).startswith(f"{name} cannot be read: ")
+
+
+def test_bytes_that_are_not_utf8(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_bytes(HEADER.encode() + b"1,\xe9,3\n")
+    assert re.match("log.csv cannot be read: .*UTF8", message_of(path))
+
+
+@pytest.mark.parametrize(
+    ("header", "missing", "flag"),
+    [
+        ("visit,ItemId,Time", "SessionId", "--session-key"),
+        ("SessionId,sku,Time", "ItemId", "--item-key"),
+        ("SessionId,ItemId,ts", "Time", "--time-key"),
+        ("SessionId;ItemId;Time", "SessionId", "--session-key"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["csv", "parquet", "frame"])
+def test_a_missing_column(write, tmp_path, header, missing, flag, kind):
+    columns = header.split(",")
+    table = pd.DataFrame([range(len(columns))], columns=columns)
+    if kind == "csv":
+        source, name = write(table.to_csv(index=False)), "log.csv"
+    elif kind == "parquet":
+        source, name = tmp_path / "log.parquet", "log.parquet"
+        table.to_parquet(source)
+    else:
+        source, name = table, "DataFrame"
+    wanted = f"{name} has no column '{missing}' (found: {', '.join(columns)}); hint: say which it is with {flag}"
+    assert message_of(source) == wanted
+
+
+def test_a_column_label_that_is_not_text_is_another_column():
+    numbered = pd.DataFrame([[1, 2, 3]])
+    assert message_of(numbered, LogFormat("0", "1", "2")).startswith("DataFrame has no column '0' (found: 0, 1, 2)")
+
+
+@pytest.mark.parametrize("kind", ["csv", "frame"])
+def test_a_column_that_is_there_twice(write, kind):
+    table = pd.DataFrame([[1, 2, 3, 4]], columns=["SessionId", "ItemId", "Time", "ItemId"])
+    source = write(table.to_csv(index=False)) if kind == "csv" else table
+    assert "'ItemId'" in message_of(source)
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ("1,2,3\n,5,6\n", f"SessionId is missing; hint: {NO_ID_HINT}"),
+        ("1,2,3\n1,,6\n", f"ItemId is missing; hint: {NO_ID_HINT}"),
+        ("1,2,3\n1,NaN,6\n", f"ItemId is missing; hint: {NO_ID_HINT}"),
+        ("1,2,3\n1,5,\n", "Time is missing"),
+        ("1,2,3\n1,5,nan\n", "Time is missing"),
+        ("1,2,3\n1,5,inf\n", "Time inf is not a finite number"),
+        ("1,2,3\n1,5,-inf\n", "Time -inf is not a finite number"),
+        ("1,2,3\n1,5,yesterday\n", f"Time 'yesterday' is not a number or an ISO 8601 time; hint: {BAD_TIME_HINT}"),
+        ("1,2,2014-04-01\n1,5,1/4/14\n", f"Time '1/4/14' is not a number or an ISO 8601 time; hint: {BAD_TIME_HINT}"),
+        ("1,2,2014-04-01\n1,5,now\n", f"Time 'now' is not a number or an ISO 8601 time; hint: {BAD_TIME_HINT}"),
+        ("1,2,2014-04-01\n1,5,today\n", f"Time 'today' is not a number or an ISO 8601 time; hint: {BAD_TIME_HINT}"),
+    ],
+)
+def test_a_bad_value_in_a_text_file_is_named_with_its_line(write, rows, problem):
+    assert message_of(write(HEADER + rows)) == f"log.csv: row 3: {problem}"
+
+
+@pytest.mark.parametrize(
+    "before", ["1,2,3\n" * 250_000, "1,2,3\n\n\n", '1,"a\nb",3\n'], ids=["many", "blank", "quoted"]
+)
+def test_rows_of_text_files_are_lines(write, before):
+    line = HEADER.count("\n") + before.count("\n") + 1
+    assert message_of(write(HEADER + before + "1,,6\n")).startswith(f"log.csv: row {line}: ItemId is missing")
+
+
+@pytest.mark.parametrize(("row", "found"), [("1,5", ["1", "5"]), ("1,5,6,7", ["1", "5", "6", "7"])])
+def test_a_ragged_row_is_named_with_its_line(write, row, found):
+    message = message_of(write(f"{HEADER}1,2,3\n{row}\n"))
+    assert message == f"log.csv: row 3: expected 3 columns, got {len(found)}: {found}"
+
+
+@pytest.mark.parametrize("number", ["1396321200", "1000", "2014", "20140401"])
+def test_numbers_and_iso_times_in_one_column(write, number):
+    message = message_of(write(f"{HEADER}1,2,{number}\n1,5,2014-04-01T10:00:00Z\n"))
+    assert re.match("log.csv: .*Time mixes numbers and ISO 8601 times", message)
+
+
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        ({"ItemId": [5, np.nan]}, f"row 1: ItemId is missing; hint: {NO_ID_HINT}"),
+        ({"ItemId": ["a", None]}, f"row 1: ItemId is missing; hint: {NO_ID_HINT}"),
+        ({"SessionId": pd.array([None, 5], dtype="Int64")}, f"row 0: SessionId is missing; hint: {NO_ID_HINT}"),
+        ({"ItemId": [5, 5.5]}, f"row 1: ItemId 5.5 is not a whole number; hint: {BAD_ID_HINT}"),
+        ({"ItemId": pd.Categorical([5, 5.5])}, f"row 1: ItemId 5.5 is not a whole number; hint: {BAD_ID_HINT}"),
+        ({"ItemId": [5, np.inf]}, f"row 1: ItemId inf is not a whole number; hint: {BAD_ID_HINT}"),
+        ({"ItemId": [True, False]}, "ItemId must hold integers or text, got bool"),
+        ({"ItemId": pd.to_timedelta([1, 2])}, "ItemId must hold integers or text, got duration[ns]"),
+        ({"Time": [1, np.nan]}, "row 1: Time is missing"),
+        ({"Time": pd.to_datetime(["2014-04-01", None])}, "row 1: Time is missing"),
+        ({"Time": [1, np.inf]}, "row 1: Time inf is not a finite number"),
+        ({"Time": ["1", "x"]}, f"row 1: Time 'x' is not a number or an ISO 8601 time; hint: {BAD_TIME_HINT}"),
+        ({"Time": [True, False]}, "Time must hold numbers, ISO 8601 text or timestamps, got bool"),
+    ],
+)
+def test_a_bad_value_in_a_dataframe_is_named_with_its_position(columns, problem):
+    assert message_of(frame(**columns)) == f"DataFrame: {problem}"
+
+
+def test_nan_in_parquet_is_a_missing_id(tmp_path):
+    path = tmp_path / "log.parquet"
+    pa.parquet.write_table(pa.table({"SessionId": [1, 1], "ItemId": [1.0, float("nan")], "Time": [1, 2]}), path)
+    assert message_of(path) == "log.parquet: row 1: ItemId is missing; hint: ids are integers or text"
+
+
+@pytest.mark.parametrize("values", [[5, "a"], ["a", 5]])
+@pytest.mark.parametrize("key", ["SessionId", "ItemId"])
+def test_a_dataframe_column_of_int_and_str(key, values):
+    message = message_of(frame(**{key: np.array(values, dtype=object)}))
+    assert message.startswith("DataFrame: a column mixes types: ")
+    assert key in message
+    assert message.endswith("hint: make it all text or all numbers")
+
+
+@pytest.mark.parametrize(
+    ("key", "column"),
+    [
+        ("ItemId", np.array([5, 2**63], dtype=np.uint64)),
+        ("ItemId", np.array([5, 2**70], dtype=object)),
+        ("ItemId", [5.0, 1e19]),
+        ("Time", np.array([5, 2**63], dtype=np.uint64)),
+    ],
+    ids=["uint64", "long", "float", "time"],
+)
+def test_integers_beyond_64_bits(key, column):
+    assert key in message_of(frame(**{key: column}))
