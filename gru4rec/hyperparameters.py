@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import numpy as np
+
 from gru4rec.errors import ParameterError, unknown_name
 
 SAMPLED_LOSSES = ("cross-entropy", "top1", "top1-max", "bpr", "bpr-max")
@@ -69,14 +71,12 @@ class Real:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of the given words or truth values."""
+    """One of the given words."""
 
-    options: tuple[str | bool, ...]
+    options: tuple[str, ...]
 
     def problem(self, value: object) -> str | None:
-        if type(value) in {str, bool} and value in self.options:
-            return None
-        return f"one of {', '.join(map(str, self.options))}"
+        return None if value in self.options else f"one of {', '.join(self.options)}"
 
 
 def _parameter(default: Any, domain: Domain) -> Any:
@@ -109,7 +109,7 @@ class HyperParameters:
     elu_param : float >= 0
         BPR-max sees ELU(score, elu_param); 0 leaves scores linear. Only for 'bpr-max'.
     logq : float in [0, 1]
-        Strength of the logQ correction of sampled cross-entropy; 1 corrects fully, 0 not at all.
+        Strength of the logQ correction of cross-entropy over shared negatives; 1 corrects fully, 0 not at all.
     num_negatives : int or 'all'
         Negatives drawn per positive. 'all' scores every item (full softmax), for 'cross-entropy' only.
     negatives : {'shared', 'per_target'}
@@ -156,6 +156,9 @@ class HyperParameters:
     bptt: int = _parameter(1, Integer(1))
 
     def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if isinstance(value, np.generic):  # a grid made with numpy
+                object.__setattr__(self, name, value.item())
         problems = [
             f"{name} must be {expected}, got {value!r}"
             for name, value in dataclasses.asdict(self).items()
@@ -199,9 +202,9 @@ class HyperParameters:
             On an unknown name or a value outside its range.
         """
         place = f"{source}: " if source else ""
-        for name in values:
-            if name not in NAMES:
-                raise ParameterError(place + unknown_name(name, NAMES, "hyperparameter"))
+        unknown = [unknown_name(name, NAMES, "hyperparameter") for name in values if name not in NAMES]
+        if unknown:
+            raise ParameterError(place + "; ".join(unknown))
         try:
             return cls(**values)
         except ParameterError as error:

@@ -41,9 +41,10 @@ class StoppingCriterion:
         if self.metric in METRICS:
             object.__setattr__(self, "metric", f"{self.metric}@{DEFAULT_CUTOFF}")
         parse_metric(self.metric)
-        if self.max_iter_no_change < 1:
+        if type(self.max_iter_no_change) is not int or self.max_iter_no_change < 1:
             raise ParameterError(f"max_iter_no_change must be a whole number >= 1, got {self.max_iter_no_change!r}")
-        if not (math.isfinite(self.min_improvement) and self.min_improvement >= 0):
+        number = isinstance(self.min_improvement, (int, float)) and math.isfinite(self.min_improvement)
+        if not (number and self.min_improvement >= 0):
             raise ParameterError(f"min_improvement must be a number >= 0, got {self.min_improvement!r}")
 
 

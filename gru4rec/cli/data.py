@@ -76,7 +76,10 @@ def split(
     log_format: LogFormat,
     as_json: bool,
 ) -> None:
-    """Split LOG into train_full and test, and train_full the same way into train and validation (all .parquet)."""
+    """Split LOG into train_full and test, and train_full the same way into train and validation.
+
+    The parts are .parquet files with the columns SessionId, ItemId and Time, in seconds.
+    """
     from gru4rec.data.reading import read_log
     from gru4rec.data.splitting import filter_support, split_last_days, split_last_item, split_time_share
     from gru4rec.data.writing import write_log
@@ -102,7 +105,7 @@ def split(
     parts = {"train_full": train_full, "test": test, "train": train, "validation": validation}
     with atomic_folder(out) as folder:
         for name, part in parts.items():
-            write_log(part.to_frame(*log_format.columns), folder / f"{name}.parquet")
+            write_log(part.to_frame(), folder / f"{name}.parquet")
     columns = ["part", "sessions", "events", "targets"]
     rows = [
         dict(zip(columns, (name, part.num_sessions, part.num_events, part.num_targets), strict=True))

@@ -150,13 +150,13 @@ class Sessions:
             items=ItemVocabulary(np.arange(self.num_items)),
         )
 
-    def to_frame(self, session_key: str, item_key: str, time_key: str) -> pd.DataFrame:
-        """Return the events as a table with the log's own ids."""
+    def to_frame(self) -> pd.DataFrame:
+        """Return the events as a table with the log's own ids: SessionId, ItemId, Time in seconds."""
         return pd.DataFrame(
             {
-                session_key: np.repeat(self.session_ids, self.lengths),
-                item_key: self.items.decode(self.item_index),
-                time_key: self.times,
+                "SessionId": np.repeat(self.session_ids, self.lengths),
+                "ItemId": self.items.decode(self.item_index),
+                "Time": self.times,
             }
         )
 

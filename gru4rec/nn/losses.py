@@ -119,12 +119,13 @@ def bpr_max(scores: Tensor, candidates: Candidates, bpreg: float, elu_param: flo
     inverse = (won + SMALLEST).reciprocal()
     # d/ds_j = w_j [ (won - below^2) / won + bpreg (s_j (s_j + 2) - penalty) ]: direct and softmax terms together.
     gradient = weighted.mul_(-inverse).addcmul_(weights, won * inverse)
-    loss = -(won + SMALLEST).log().sum()
+    losses = -(won + SMALLEST).log()  # (rows, 1)
+    losses[_rows_without_negatives(scores, candidates)] = 0.0
     if bpreg:
         squares = weights * scores
         penalty = squares.mul_(scores).sum(1, keepdim=True)  # (rows, 1) sum_j w_j s_j^2
         gradient.addcmul_(weights, (scores + 2.0).mul_(scores).sub_(penalty), value=bpreg)
-        loss += bpreg * penalty.sum()
+        losses.add_(penalty, alpha=bpreg)
     gradient[rows, positives] = ((won_squares - won) * inverse).squeeze(1)
     if elu_param:
         # ELU' is 1 above zero and ELU + elu_param below; comparing into floats is several times faster than where().
@@ -132,7 +133,7 @@ def bpr_max(scores: Tensor, candidates: Candidates, bpreg: float, elu_param: flo
         if elu_param != 1.0:
             slope.add_(torch.gt(scores, 0.0).to(scores.dtype), alpha=1.0 - elu_param)
         gradient.mul_(slope)
-    return loss, gradient
+    return losses.sum(), gradient
 
 
 def _rows(scores: Tensor) -> Tensor:
@@ -143,7 +144,18 @@ def _softmax_over_negatives(scores: Tensor, candidates: Candidates) -> Tensor:
     masked = scores.clone()
     masked[_rows(scores), candidates.positives] = -torch.inf
     masked[candidates.excluded] = -torch.inf
-    return torch.softmax(masked, dim=1)
+    weights = torch.softmax(masked, dim=1)
+    weights[_rows_without_negatives(scores, candidates)] = 0.0
+    return weights
+
+
+def _rows_without_negatives(scores: Tensor, candidates: Candidates) -> Tensor:
+    """Return the rows all of whose candidates but the positive are excluded."""
+    rows, _ = candidates.excluded
+    others = scores.shape[1] - 1
+    if len(rows) < others:
+        return rows.new_empty(0)
+    return (torch.bincount(rows, minlength=len(scores)) == others).nonzero().squeeze(1)
 
 
 def _uniform_weights(scores: Tensor, candidates: Candidates) -> Tensor:

@@ -111,7 +111,8 @@ def sum_duplicate_rows(rows: Tensor, gradient: Tensor, slots: Tensor) -> tuple[T
     (tensor([2, 4]), tensor([5., 3.]))
     """
     places = torch.arange(len(rows), device=rows.device)
-    slots[rows] = places
+    # The last entry of a row stands for it: plain assignment would leave that to a race between threads.
+    slots.scatter_reduce_(0, rows, places, "amax", include_self=False)
     owners = slots[rows]  # for each entry, the one entry that stands for its row
     unique = (owners == places).nonzero().squeeze(1)
     slots[rows[unique]] = places[: len(unique)]

@@ -99,8 +99,8 @@ def test_without_ids_numbers_sessions_and_items(make_sessions, unpack):
 
 def test_to_frame_has_the_ids_of_the_log(make_sessions):
     sessions = make_sessions([["b", "a"], ["b"]], times=[[1, 2], [1.5]], session_ids=["x", "y"])
-    wanted = pd.DataFrame({"s": ["x", "x", "y"], "i": ["b", "a", "b"], "t": [1.0, 2.0, 1.5]})
-    pd.testing.assert_frame_equal(sessions.to_frame("s", "i", "t"), wanted, check_dtype=False)
+    wanted = pd.DataFrame({"SessionId": ["x", "x", "y"], "ItemId": ["b", "a", "b"], "Time": [1.0, 2.0, 1.5]})
+    pd.testing.assert_frame_equal(sessions.to_frame(), wanted, check_dtype=False)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,134 @@
+"""The three ways to score against dense scores of all items, row by row, differentiated by autograd."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gru4rec.hyperparameters import SAMPLED_LOSSES, HyperParameters
+from gru4rec.nn.network import Network, weight_shapes
+from gru4rec.nn.scoring import make_scorer, score_shared
+
+NUM_ITEMS, SIZE = 8, 4
+COUNTS = torch.tensor([5, 1, 9, 2, 2, 30, 1, 4])
+TARGETS = torch.tensor([2, 5, 2, 0, 7])  # 2 is the target of two rows
+SHARED = torch.tensor([1, 5, 5, 3, 2, 6])  # draws the targets 5 and 2 again, 5 twice
+PER_TARGET = torch.tensor([1, 2, 3, 6, 6, 0, 2, 2, 1, 5, 0, 4, 7, 3, 3])  # rows 0, 2, 3 and 4 draw their own target
+
+
+class Scripted:
+    """A sampler that draws what it is told."""
+
+    def __init__(self, drawn):
+        self.drawn = drawn
+
+    def draw(self, count):
+        assert count == len(self.drawn)
+        return self.drawn
+
+
+def make_case(**parameters):
+    """Return hyperparameters, a network and states with random weights in double precision."""
+    hyperparameters = HyperParameters(**{"hidden_size": SIZE, "num_components": 3, "batch_size": 6, **parameters})
+    generator = torch.Generator().manual_seed(8)
+
+    def randn(*shape):
+        return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+    weights = {name: randn(*shape) for name, shape in weight_shapes(NUM_ITEMS, hyperparameters).items()}
+    return hyperparameters, Network(NUM_ITEMS, hyperparameters, weights), randn(len(TARGETS), SIZE)
+
+
+def by_autograd(window_loss, hyperparameters, network, states, drawn, divisor):
+    """Return the loss and the gradients of states, output table and item bias of the loss over `divisor`."""
+    leaves = [tensor.clone().requires_grad_() for tensor in (states, network.output_table, network.item_bias)]
+    states, table, bias = leaves
+    loss = window_loss(hyperparameters, states @ table.T + bias, TARGETS, drawn, COUNTS)
+    return loss.detach(), *torch.autograd.grad(loss / divisor, leaves)
+
+
+def dense(scored):
+    """Return loss and gradients with those of repeated rows added up."""
+    rows = torch.arange(NUM_ITEMS) if scored.rows is None else scored.rows
+    table = torch.zeros(NUM_ITEMS, SIZE, dtype=torch.float64).index_add_(0, rows, scored.d_table)
+    bias = torch.zeros(NUM_ITEMS, dtype=torch.float64).index_add_(0, rows, scored.d_bias)
+    return scored.loss, scored.d_states, table, bias
+
+
+@pytest.mark.parametrize("bptt", [1, 3])
+@pytest.mark.parametrize(
+    ("parameters", "drawn"),
+    [({"loss_fn": loss, "negatives": "shared", "num_negatives": 6, "logq": 0.0}, SHARED) for loss in SAMPLED_LOSSES]
+    + [
+        ({"loss_fn": loss, "negatives": "per_target", "num_negatives": 3, "logq": 0.0}, PER_TARGET)
+        for loss in SAMPLED_LOSSES
+    ]
+    + [({"loss_fn": loss, "num_negatives": 0}, SHARED[:0]) for loss in ("top1-max", "bpr")]
+    + [({"loss_fn": "cross-entropy", "num_negatives": "all"}, SHARED[:0])],
+    ids=str,
+)
+def test_loss_and_gradients_equal_autograd(window_loss, parameters, drawn, bptt):
+    hyperparameters, network, states = make_case(bptt=bptt, **parameters)
+    scored = make_scorer(hyperparameters, COUNTS, Scripted(drawn))(network, states.clone(), TARGETS)
+    # 5 rows are left of the 6 * bptt that a full window has; the full number divides.
+    expected = by_autograd(window_loss, hyperparameters, network, states, drawn, 6 * bptt)
+    torch.testing.assert_close(dense(scored), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("sample_alpha", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("logq", [0.0, 0.4, 1.0])
+def test_logq_corrects_shared_cross_entropy(window_loss, logq, sample_alpha):
+    hyperparameters, network, states = make_case(
+        loss_fn="cross-entropy", num_negatives=6, logq=logq, sample_alpha=sample_alpha
+    )
+    scored = make_scorer(hyperparameters, COUNTS, Scripted(SHARED))(network, states.clone(), TARGETS)
+    expected = by_autograd(window_loss, hyperparameters, network, states, SHARED, 6)
+    # The correction is kept in single precision.
+    torch.testing.assert_close(dense(scored), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss_fn", ["top1", "top1-max", "bpr", "bpr-max"])
+def test_logq_is_for_cross_entropy_only(loss_fn):
+    scored = []
+    for logq in (0.0, 1.0):
+        hyperparameters, network, states = make_case(loss_fn=loss_fn, num_negatives=6, logq=logq)
+        scored.append(make_scorer(hyperparameters, COUNTS, Scripted(SHARED))(network, states, TARGETS))
+    torch.testing.assert_close(scored[0], scored[1], rtol=0, atol=0)
+
+
+def test_rows_are_the_targets_then_the_drawn_items():
+    hyperparameters, network, states = make_case(num_negatives=6)
+    scored = make_scorer(hyperparameters, COUNTS, Scripted(SHARED))(network, states, TARGETS)
+    assert scored.rows.tolist() == [*TARGETS.tolist(), *SHARED.tolist()]
+    hyperparameters, network, states = make_case(num_negatives=3, negatives="per_target")
+    scored = make_scorer(hyperparameters, COUNTS, Scripted(PER_TARGET))(network, states, TARGETS)
+    by_row = [[target, *drawn] for target, drawn in zip(TARGETS.tolist(), PER_TARGET.view(5, 3).tolist(), strict=True)]
+    assert scored.rows.tolist() == [item for row in by_row for item in row]
+
+
+def test_own_target_is_no_negative_but_everyone_elses_is():
+    seen = []
+
+    def spy(scores, candidates):
+        seen.append(candidates)
+        return scores.sum(), torch.zeros_like(scores)
+
+    _, network, states = make_case()
+    score_shared(network, states, TARGETS, SHARED, spy, 1.0, None)
+    assert seen[0].positives.tolist() == [0, 1, 2, 3, 4]
+    # Columns 0 .. 4 are the targets 2 5 2 0 7, columns 5 .. 10 the draws 1 5 5 3 2 6.
+    excluded = set(zip(*(indices.tolist() for indices in seen[0].excluded), strict=True))
+    assert excluded == {(0, 2), (2, 0), (0, 9), (2, 9), (1, 6), (1, 7)}
+
+
+def test_weights_and_targets_are_left_alone():
+    for parameters, drawn in (
+        ({"num_negatives": 6, "loss_fn": "cross-entropy"}, SHARED),
+        ({"num_negatives": 3, "negatives": "per_target"}, PER_TARGET),
+        ({"num_negatives": "all", "loss_fn": "cross-entropy"}, SHARED[:0]),
+    ):
+        hyperparameters, network, states = make_case(**parameters)
+        kept = [states, TARGETS, drawn, *network.weights.values()]
+        before = [tensor.clone() for tensor in kept]
+        make_scorer(hyperparameters, COUNTS, Scripted(drawn))(network, states, TARGETS)
+        assert all(map(torch.equal, kept, before))

@@ -1,0 +1,262 @@
+"""`tune`: run a search, write its result folder, train and export the winner."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune as ray_tune
+
+from gru4rec.baselines import BASELINES
+from gru4rec.data.reading import read_log
+from gru4rec.data.sessions import Sessions, concatenate_sessions
+from gru4rec.errors import DataError, SearchError, SpecificationError
+from gru4rec.estimator import resolve_device
+from gru4rec.fitting import fit_trainer
+from gru4rec.hyperparameters import HyperParameters
+from gru4rec.metrics import compute_metrics, metric_keys
+from gru4rec.model import Model
+from gru4rec.model_folder import save_model
+from gru4rec.training import Trainer
+from tuning.progress import Progress, SearchLog, TrialRecord
+from tuning.ray_runtime import ray_for
+from tuning.report import write_report
+from tuning.result import EPOCHS, SearchResult, create_result_folder, write_trials
+from tuning.schedule import make_scheduler
+from tuning.searcher import make_searcher
+from tuning.spec import SearchSpec
+from tuning.trainable import GRU4RecTrainable, TrialTask
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SearchData:
+    """The logs of a search, read.
+
+    Parameters
+    ----------
+    train, validation : Sessions
+    train_full : Sessions, optional
+        What the winner is trained on anew; None means train and validation together.
+    test : Sessions, optional
+        Looked at once, by the winner.
+    """
+
+    train: Sessions
+    validation: Sessions
+    train_full: Sessions | None = None
+    test: Sessions | None = None
+
+
+def read_data(spec: SearchSpec) -> SearchData:
+    """Read the logs that a specification names.
+
+    Raises
+    ------
+    SpecificationError
+        When it names none.
+    DataError
+        When one cannot be read.
+    """
+    if spec.data is None:
+        raise SpecificationError("search.toml has no [data]: name train and validation logs")
+    paths = {name: getattr(spec.data, name) for name in ("train", "validation", "train_full", "test")}
+    return SearchData(
+        **{name: read_log(path, spec.data.log_format) for name, path in paths.items() if path is not None}
+    )
+
+
+def tune(
+    spec: SearchSpec,
+    out: str | Path,
+    data: SearchData | None = None,
+    *,
+    address: str | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_stage: Callable[[str], None] | None = None,
+) -> SearchResult:
+    """Search, write the result folder `out`, train the winner and export it to `out`/best.
+
+    Parameters
+    ----------
+    spec : SearchSpec
+    out : path
+        Must not exist, or be empty.
+    data : SearchData, optional
+        The logs; None reads those that the specification names.
+    address : str, optional
+        A running Ray cluster; None starts Ray on this machine for the time of the search.
+    on_progress : callable, optional
+        Called in this process after each report of a trial.
+    on_stage : callable, optional
+        Called with a few words when something other than trials begins.
+
+    Raises
+    ------
+    DataError
+        When the logs hold nothing to learn from or to validate on.
+    ClusterError
+        When Ray cannot be reached, or cannot hold one trial.
+    SearchError
+        When `out` holds anything, or no trial reported a metric.
+    """
+    data = data or read_data(spec)
+    task = make_task(spec, data)
+    path = create_result_folder(out, spec)
+    return search_into(path, spec, data, task, address=address, on_progress=on_progress, on_stage=on_stage)
+
+
+def search_into(
+    path: Path,
+    spec: SearchSpec,
+    data: SearchData,
+    task: TrialTask,
+    *,
+    address: str | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_stage: Callable[[str], None] | None = None,
+) -> SearchResult:
+    """Run a search whose result folder has been made by `create_result_folder`; otherwise as `tune`."""
+    say = on_stage or (lambda _: None)
+    say("starting Ray")
+    with ray_for(spec, address) as slots:
+        say(f"searching: {spec.trials} trials, {slots} at a time")
+        trials = run_trials(spec, task, path, slots, on_progress)
+    write_trials(path, trials)
+    result = SearchResult(path, spec, trials)
+    write_report(result)
+    export_trial(result, result.best, path / "best", data, say)
+    return result
+
+
+def make_task(spec: SearchSpec, data: SearchData) -> TrialTask:
+    """Prepare what all trials share.
+
+    Raises
+    ------
+    DataError
+        When nothing is left to learn from or to validate on.
+    """
+    train = data.train.with_own_items()
+    if train.num_targets == 0:
+        raise DataError(f"no session of the training log has two events or more ({train.num_sessions:,} sessions)")
+    validation, unknown = data.validation.with_items_of(train.items)
+    validation = validation.select_sessions(validation.lengths >= 2)
+    if validation.num_sessions == 0:
+        raise DataError(
+            f"no validation session has two events that the training log knows the items of "
+            f"({unknown:,} of {data.validation.num_events:,} events have unknown items)",
+            "are both logs of the same shop, and are their item ids written alike?",
+        )
+    metrics = dict.fromkeys([spec.criterion.metric, *metric_keys([20])])
+    return TrialTask(
+        train=train.without_ids(),
+        validation=validation.without_ids(),
+        metrics=tuple(metrics),
+        criterion=spec.criterion,
+        max_epochs=spec.max_epochs,
+        threads=spec.cpus_per_trial,
+        device="auto" if spec.gpus_per_trial else "cpu",
+    )
+
+
+def run_trials(
+    spec: SearchSpec,
+    task: TrialTask,
+    path: Path,
+    slots: int,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> list[TrialRecord]:
+    """Run the trials on the Ray of this process; return their records in the order of their numbers."""
+    log = SearchLog(spec, path / EPOCHS, on_progress)
+    trainable = ray_tune.with_resources(
+        ray_tune.with_parameters(GRU4RecTrainable, task=task), {"cpu": spec.cpus_per_trial, "gpu": spec.gpus_per_trial}
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tuner = ray_tune.Tuner(
+            trainable,
+            tune_config=ray_tune.TuneConfig(
+                search_alg=make_searcher(spec, study_name=str(path)),
+                scheduler=make_scheduler(spec),
+                num_samples=spec.trials,
+                max_concurrent_trials=slots,
+                time_budget_s=spec.time_budget_s,
+                reuse_actors=True,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
+            ),
+            run_config=ray_tune.RunConfig(
+                name="search",
+                storage_path=str(path / "ray"),
+                callbacks=[log],
+                checkpoint_config=ray_tune.CheckpointConfig(checkpoint_at_end=False),
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+    log.close()
+    return [log.records[number] for number in sorted(log.records)]
+
+
+def export_trial(
+    result: SearchResult,
+    trial: TrialRecord,
+    out: Path,
+    data: SearchData,
+    say: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Train a trial's configuration for the epochs at which it was best, and write its model folder.
+
+    With `refit` it learns from all the training data, and its validation figures are those of the trial; without, it
+    is the trial's own model once more: same seed, same data, same numbers.
+    """
+    spec = result.spec
+    if trial.best_epoch == 0:
+        raise SearchError(f"trial {trial.number} has no epoch to export: it {trial.state}")
+    train = _refit_data(data) if spec.refit else data.train
+    train = train.with_own_items()
+    say(f"training trial {trial.number} for {trial.best_epoch} epochs on {train.num_events:,} events")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(spec.cpus_per_trial)
+    try:
+        device = resolve_device("auto" if spec.gpus_per_trial else "cpu")
+        trainer = Trainer(HyperParameters.from_dict(trial.hyperparameters), train, seed=trial.seed, device=device)
+        fit_trainer(trainer, trial.best_epoch)
+        model = Model(trainer.network, train.items)
+        metrics = _figures(result, trial, model, data)
+    finally:
+        torch.set_num_threads(threads)
+    return save_model(dataclasses.replace(model, metrics=metrics), out)
+
+
+def _refit_data(data: SearchData) -> Sessions:
+    return data.train_full if data.train_full is not None else concatenate_sessions(data.train, data.validation)
+
+
+def _figures(result: SearchResult, trial: TrialRecord, model: Model, data: SearchData) -> dict[str, Any]:
+    """Return the content of metrics.json; the test log is looked at here, once."""
+    figures: dict[str, Any] = {
+        "trial": trial.number,
+        "seed": trial.seed,
+        "epoch": trial.best_epoch,
+        "trained_on": "train_full" if result.spec.refit else "train",
+        "search": {"trials": len(result.trials), "epochs": sum(record.epochs for record in result.trials)},
+        "validation": trial.metrics,
+    }
+    if data.test is not None:
+        evaluation = model.evaluate(data.test)
+        history, _ = (_refit_data(data) if result.spec.refit else data.train).with_items_of(model.items)
+        known, _ = data.test.with_items_of(model.items)
+        figures["test"] = dataclasses.asdict(evaluation)
+        figures["baselines"] = {
+            name: compute_metrics(rank(history, known), evaluation.metrics) for name, rank in BASELINES.items()
+        }
+    return figures
+
+
+def _trial_name(trial: Any) -> str:
+    return f"trial-{trial.config.get('trial', 0):05d}"
