@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import platform
 import shutil
 import tempfile
@@ -14,7 +13,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from gru4rec.errors import ClusterError
+from tuning.ray_runtime import connect
 
 PACKAGES = ("gru4rec-tune", "ray", "optuna", "torch", "numpy", "pandas", "pyarrow")
 SHARED_MEMORY = Path("/dev/shm")
@@ -57,13 +56,7 @@ def check_cluster(address: str) -> list[Check]:
     ClusterError
         When the cluster cannot be reached.
     """
-    try:
-        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ClusterError(
-            f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}",
-            "is it running, and does RAY_AUTH_TOKEN_PATH name its token?",
-        ) from error
+    connect(address)
     try:
         return [_check_node(node) for node in ray.nodes()]
     finally:

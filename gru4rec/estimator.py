@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import secrets
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -17,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from gru4rec.data.reading import read_log
 from gru4rec.data.sessions import Sessions
 from gru4rec.errors import ParameterError, unknown_name
-from gru4rec.fitting import EpochRecord, fit_trainer
+from gru4rec.fitting import EpochRecord, align_validation, fit_trainer
 from gru4rec.hyperparameters import NAMES, HyperParameters
 from gru4rec.model import DEFAULT_METRICS, Evaluation, Model, Recommendations
 from gru4rec.model_folder import load_model, save_model
@@ -61,9 +63,9 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         hyperparameters = self._hyperparameters(params)
         train = _sessions(X).with_own_items()
         seed = params["seed"]
-        self.seed_ = int(np.random.SeedSequence().entropy % 2**63) if seed is None else int(seed)  # type: ignore[operator]
-        validation = self._validation(validation_data, train, params["validation_sample_size"])
+        self.seed_: int = secrets.randbits(63) if seed is None else seed
         trainer = Trainer(hyperparameters, train, seed=self.seed_, device=resolve_device(params["device"]))
+        validation = self._validation(validation_data, train, params["validation_sample_size"])
         result = fit_trainer(
             trainer,
             params["max_epochs"],
@@ -84,12 +86,12 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
     def recommend(self, sessions: Log, k: int = 20, exclude_seen: bool = False) -> Recommendations:
         """Return the k best next items of each session; see `Model.recommend`."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         return self.model_.recommend(_sessions(sessions), k, exclude_seen)
 
     def evaluate(self, sessions: Log) -> Evaluation:
         """Rank the next item of every step of every session; see `Model.evaluate`."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         return self.model_.evaluate(_sessions(sessions))
 
     def predict(self, X: Log) -> sparse.csr_matrix:  # noqa: N803 - scikit-learn's name
@@ -97,11 +99,14 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
         Scores are shifted so that the lowest kept one of a row is just above zero: what is stored is what ranks.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         sessions = _sessions(X)
-        k = self.get_params(deep=False)["predict_topK"] or self.num_items_
-        table = self.model_.recommend(sessions, k).table
-        numbers = pd.Index(sessions.session_ids).get_indexer(pd.Index(table["session"]))
+        k = self.get_params(deep=False)["predict_topK"]
+        if k is not None and k < 1:
+            raise ParameterError(f"predict_topK must be a whole number >= 1 or None, got {k!r}")
+        numbered = replace(sessions, session_ids=np.arange(sessions.num_sessions))  # a log may hold an id twice
+        table = self.model_.recommend(numbered, self.num_items_ if k is None else k).table
+        numbers = table["session"].to_numpy()
         scores = table["score"].to_numpy(dtype=np.float64)
         lowest = pd.Series(scores).groupby(numbers).transform("min").to_numpy()
         columns = self.model_.items.encode(table["item"].to_numpy())
@@ -111,7 +116,7 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
     def save(self) -> Path:
         """Write the model folder `filename`, replacing an earlier one."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         return save_model(self.model_, self.filename, overwrite=True)
 
     def load(self, filename: str | Path) -> Self:
@@ -163,10 +168,11 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         return HyperParameters(**{name: value for name, value in params.items() if name in NAMES})
 
     def _validation(self, data: Log | None, train: Sessions, sample_size: int | None) -> Sessions | None:
+        if sample_size is not None and sample_size < 1:
+            raise ParameterError(f"validation_sample_size must be a whole number >= 1 or None, got {sample_size!r}")
         if data is None:
             return None
-        known, _ = _sessions(data).with_items_of(train.items)
-        known = known.select_sessions(known.lengths >= 2)
+        known = align_validation(_sessions(data), train)
         if sample_size is None or sample_size >= known.num_sessions:
             return known
         chosen = np.zeros(known.num_sessions, dtype=bool)
@@ -349,16 +355,22 @@ def resolve_device(device: str) -> torch.device:
     Raises
     ------
     ParameterError
-        When torch knows no such device.
+        When torch knows no such device, or this machine has none.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(device)
+        resolved = torch.device(device)
     except RuntimeError:
         raise ParameterError(
             f"device must be 'auto' or a torch device such as 'cpu' or 'cuda:0', got {device!r}"
         ) from None
+    try:
+        torch.Generator(resolved)
+        torch.empty(1, device=resolved)
+    except (RuntimeError, AssertionError):
+        raise ParameterError(f"device {device!r} cannot be used on this machine", "use 'auto' or 'cpu'") from None
+    return resolved
 
 
 def _sessions(log: Log) -> Sessions:

@@ -33,12 +33,17 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
     try:
-        new = temporary / "new"
+        new, old = temporary / "new", temporary / "old"
         new.mkdir()
         yield new
         if path.exists():
-            path.rename(temporary / "old")
-        new.rename(path)
+            path.rename(old)
+        try:
+            new.rename(path)
+        except BaseException:
+            if old.exists():
+                old.rename(path)
+            raise
     finally:
         shutil.rmtree(temporary)
 

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gru4rec.data.sessions import Sessions
-from gru4rec.errors import ParameterError
+from gru4rec.errors import DataError, ParameterError
+from gru4rec.hyperparameters import Integer
 from gru4rec.stopping import EarlyStopping, StoppingCriterion
 from gru4rec.training import Trainer
 
@@ -30,6 +31,25 @@ class FitResult:
     epochs: list[EpochRecord]
     best_epoch: int
     stopped_early: bool
+
+
+def align_validation(validation: Sessions, train: Sessions) -> Sessions:
+    """Return the validation sessions over the vocabulary of the training log, those with two known events or more.
+
+    Raises
+    ------
+    DataError
+        When none is left.
+    """
+    known, unknown = validation.with_items_of(train.items)
+    known = known.select_sessions(known.lengths >= 2)
+    if known.num_sessions == 0:
+        raise DataError(
+            f"no validation session has two events that the training log knows the items of "
+            f"({unknown:,} of {validation.num_events:,} events have unknown items)",
+            "are both logs of the same shop, and are their item ids written alike?",
+        )
+    return known
 
 
 def run_epoch(trainer: Trainer, validation: Sessions | None, metrics: Iterable[str]) -> EpochRecord:
@@ -76,8 +96,8 @@ def fit_trainer(
     DivergedError
         When the loss becomes NaN or infinite.
     """
-    if max_epochs < 1:
-        raise ParameterError(f"max_epochs must be a whole number >= 1, got {max_epochs!r}")
+    if expected := Integer(1).problem(max_epochs):
+        raise ParameterError(f"max_epochs must be {expected}, got {max_epochs!r}")
     if stop_early and validation is None:
         raise ParameterError("stop_early=True needs validation data")
     criterion = criterion or StoppingCriterion()

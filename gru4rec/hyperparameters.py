@@ -37,7 +37,7 @@ class Integer:
         if isinstance(value, str) or value is None:
             known = value in self.words
         else:
-            known = isinstance(value, int) and not isinstance(value, bool) and value >= self.low
+            known = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= self.low
         if known:
             return None
         return " or ".join([f"a whole number >= {self.low}", *map(repr, self.words)])

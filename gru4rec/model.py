@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gru4rec.data.sessions import AnyArray, IntArray, ItemVocabulary, Sessions, ranges
-from gru4rec.errors import ParameterError
+from gru4rec.errors import DivergedError, ParameterError
 from gru4rec.evaluation import SCORES_PER_BLOCK, Steps, compute_ranks, session_states
 from gru4rec.hyperparameters import HyperParameters
 from gru4rec.metrics import compute_metrics, metric_keys
@@ -111,6 +111,8 @@ class Model:
         ------
         ParameterError
             When k is less than 1.
+        DivergedError
+            When scores are not finite.
         """
         if k < 1:
             raise ParameterError(f"k must be a whole number >= 1, got {k}")
@@ -130,6 +132,8 @@ class Model:
                         _mask_seen(scores, known, at[part])
                     best = scores.topk(k, dim=1)
                     best_scores[at[part]], best_items[at[part]] = best.values.cpu(), best.indices.cpu()
+        if not (best_scores < np.inf).all():  # NaN and infinity rank first; -infinity is an item that was seen
+            raise DivergedError("the model's scores are not finite", "train with a lower learning_rate or momentum")
         table = pd.DataFrame(
             {
                 "session": np.repeat(sessions.session_ids[known.session_ids], k),

@@ -86,7 +86,8 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Model:
         weights = load_file(path / "weights.safetensors", device=str(device))
         metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
     except (KeyError, TypeError, ValueError, OSError, SafetensorError, pa.ArrowException) as error:
-        raise ModelFolderError(f"{path} cannot be read: {error}", "take a fresh copy of the folder") from error
+        reason = str(error).splitlines()[0]
+        raise ModelFolderError(f"{path} cannot be read: {reason}", "take a fresh copy of the folder") from error
     _check_weights(path, weights, weight_shapes(len(items), hyperparameters))
     return Model(Network(len(items), hyperparameters, weights), items, metrics)
 
@@ -148,7 +149,7 @@ def _read_items(path: Path) -> ItemVocabulary:
 
 def _check_digests(path: Path) -> None:
     try:
-        lines = (path / DIGESTS).read_text(encoding="utf-8").splitlines()
+        lines = (path / DIGESTS).read_bytes().decode().split("\n")[:-1]  # strictly: what we wrote ends in a newline
         recorded = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
         missing = [name for name in FILES if name not in recorded]
         altered = [name for name in FILES if name in recorded and _digest(path / name) != recorded[name]]

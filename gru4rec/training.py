@@ -14,9 +14,9 @@ from torch import Tensor
 from gru4rec.data.batching import lay_sessions
 from gru4rec.data.negatives import NegativeSampler
 from gru4rec.data.sessions import Sessions
-from gru4rec.errors import DataError, DivergedError
+from gru4rec.errors import DataError, DivergedError, ParameterError
 from gru4rec.evaluation import compute_ranks
-from gru4rec.hyperparameters import HyperParameters
+from gru4rec.hyperparameters import HyperParameters, Integer
 from gru4rec.metrics import compute_metrics
 from gru4rec.nn.network import Network, initial_weights
 from gru4rec.nn.optimizers import make_optimizer, sum_duplicate_rows
@@ -60,6 +60,8 @@ class Trainer:
 
     Raises
     ------
+    ParameterError
+        When the seed is no whole number, or negative.
     DataError
         When no session has two events, or the vocabulary holds items that never occur.
     """
@@ -67,6 +69,8 @@ class Trainer:
     def __init__(
         self, hyperparameters: HyperParameters, train: Sessions, *, seed: int, device: str | torch.device = "cpu"
     ) -> None:
+        if expected := Integer(0).problem(seed):
+            raise ParameterError(f"seed must be {expected}, got {seed!r}")
         counts = train.item_counts()
         if train.num_targets == 0:
             raise DataError(

@@ -5,7 +5,7 @@ The oracles say the formulas of the papers as plainly as possible and leave all 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,17 @@ from torch import Tensor
 
 from gru4rec.data.sessions import AnyArray, ItemVocabulary, Sessions
 from gru4rec.hyperparameters import HyperParameters
+from gru4rec.model import Model
+from gru4rec.nn.network import Network, weight_shapes
+
+
+@pytest.fixture(scope="session")
+def ray_local() -> Iterator[None]:
+    """One Ray of two CPUs for all tests that need it."""
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +64,21 @@ def unpack() -> Callable[[Sessions], list[tuple[Any, list[Any], list[float]]]]:
         ]
 
     return take_apart
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., Model]:
+    """Build an untrained model over the item ids; its weights are drawn so large that all scores differ clearly."""
+
+    def make(item_ids: Iterable[Any], seed: int = 0, **parameters: Any) -> Model:
+        items = ItemVocabulary(_ids(item_ids))
+        hyperparameters = HyperParameters(**{"hidden_size": 4, "num_components": 3, **parameters})
+        generator = torch.Generator().manual_seed(seed)
+        shapes = weight_shapes(len(items), hyperparameters)
+        weights = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+        return Model(Network(len(items), hyperparameters, weights), items)
+
+    return make
 
 
 def _ids(values: Iterable[Any]) -> AnyArray:

@@ -49,7 +49,7 @@ def check(spec: Path, as_json: bool) -> None:
 @json_option
 def run(spec: Path, out: Path, address: str | None, verbose: bool, as_json: bool) -> None:
     """Run the search of SPEC (search.toml), write the folder OUT, and export the best model to OUT/best."""
-    from tuning.result import create_result_folder
+    from tuning.result import result_folder
     from tuning.search import make_task, read_data, search_into
     from tuning.spec import read_spec
     from tuning.terminal import ProgressLine, captured_output
@@ -57,8 +57,10 @@ def run(spec: Path, out: Path, address: str | None, verbose: bool, as_json: bool
     specification = read_spec(spec)
     data = read_data(specification)
     task = make_task(specification, data)
-    path = create_result_folder(out, specification)
-    with nullcontext(sys.stderr) if verbose else captured_output(path / "ray.log") as terminal:
+    with (
+        result_folder(out, specification) as path,
+        nullcontext(sys.stderr) if verbose else captured_output(path / "ray.log") as terminal,
+    ):
         line = ProgressLine(terminal, specification.criterion.metric)
         result = search_into(path, specification, data, task, address=address, on_progress=line.show, on_stage=line.say)
     _print_result(result, as_json)

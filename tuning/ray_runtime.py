@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,6 +26,9 @@ ENVIRONMENT = {
 }
 
 
+SECONDS_TO_CONNECT = 10.0
+
+
 @contextmanager
 def ray_for(spec: SearchSpec, address: str | None = None) -> Iterator[int]:
     """Start Ray on this machine, or join the cluster at `address`; yield how many trials run at once.
@@ -41,7 +45,10 @@ def ray_for(spec: SearchSpec, address: str | None = None) -> Iterator[int]:
     started_here = not ray.is_initialized()
     try:
         if started_here:
-            _start(address)
+            if address is None:
+                ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            else:
+                connect(address)
         yield _slots(spec)
     finally:
         if started_here:
@@ -53,14 +60,26 @@ def ray_for(spec: SearchSpec, address: str | None = None) -> Iterator[int]:
                 os.environ[name] = value
 
 
-def _start(address: str | None) -> None:
+def connect(address: str) -> None:
+    """Join a running Ray cluster.
+
+    Raises
+    ------
+    ClusterError
+        When it cannot be reached.
+    """
+    hint = "is it running, does RAY_AUTH_TOKEN_PATH name its token, does it run this version of Ray?"
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        # Ray itself takes minutes to give up.
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_CONNECT).close()
+        except OSError as error:
+            raise ClusterError(f"no Ray cluster answers at {address}: {error}", hint) from error
     try:
-        if address is None:
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ClusterError(f"no Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}") from error
+        raise ClusterError(f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}", hint) from error
 
 
 def _slots(spec: SearchSpec) -> int:

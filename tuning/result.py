@@ -13,7 +13,9 @@ ray/, ray.log    Ray's own state and messages
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,8 +96,11 @@ class SearchResult:
         return pd.DataFrame([json.loads(line) for line in lines])
 
 
-def create_result_folder(path: str | Path, spec: SearchSpec) -> Path:
-    """Make the folder of a new search and write its specification.
+@contextmanager
+def result_folder(path: str | Path, spec: SearchSpec) -> Iterator[Path]:
+    """Make the folder of a new search and write its specification; yield the folder's absolute path.
+
+    When the search fails before any epoch was recorded, the folder is removed again.
 
     Raises
     ------
@@ -109,7 +114,12 @@ def create_result_folder(path: str | Path, spec: SearchSpec) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     with atomic_file(path / SPEC) as temporary:
         temporary.write_text(render_spec(spec), encoding="utf-8")
-    return path
+    try:
+        yield path
+    except BaseException:
+        if not (path / EPOCHS).exists():
+            shutil.rmtree(path)
+        raise
 
 
 def write_trials(path: Path, trials: list[TrialRecord]) -> None:

@@ -46,9 +46,9 @@ def rungs(spec: SearchSpec) -> list[int]:
 
     >>> from tuning.space import Space
     >>> rungs(SearchSpec(Space(()), max_epochs=10))
-    [1, 3, 9]
+    [3, 9]
     """
-    epochs, rung = [], spec.grace_period
+    epochs, rung = [], int(spec.grace_period)
     while rung < spec.max_epochs:
         epochs.append(rung)
         rung *= spec.reduction_factor

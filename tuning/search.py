@@ -16,7 +16,7 @@ from gru4rec.data.reading import read_log
 from gru4rec.data.sessions import Sessions, concatenate_sessions
 from gru4rec.errors import DataError, SearchError, SpecificationError
 from gru4rec.estimator import resolve_device
-from gru4rec.fitting import fit_trainer
+from gru4rec.fitting import align_validation, fit_trainer
 from gru4rec.hyperparameters import HyperParameters
 from gru4rec.metrics import compute_metrics, metric_keys
 from gru4rec.model import Model
@@ -25,7 +25,7 @@ from gru4rec.training import Trainer
 from tuning.progress import Progress, SearchLog, TrialRecord
 from tuning.ray_runtime import ray_for
 from tuning.report import write_report
-from tuning.result import EPOCHS, SearchResult, create_result_folder, write_trials
+from tuning.result import EPOCHS, SearchResult, result_folder, write_trials
 from tuning.schedule import make_scheduler
 from tuning.searcher import make_searcher
 from tuning.spec import SearchSpec
@@ -105,8 +105,8 @@ def tune(
     """
     data = data or read_data(spec)
     task = make_task(spec, data)
-    path = create_result_folder(out, spec)
-    return search_into(path, spec, data, task, address=address, on_progress=on_progress, on_stage=on_stage)
+    with result_folder(out, spec) as path:
+        return search_into(path, spec, data, task, address=address, on_progress=on_progress, on_stage=on_stage)
 
 
 def search_into(
@@ -119,7 +119,7 @@ def search_into(
     on_progress: Callable[[Progress], None] | None = None,
     on_stage: Callable[[str], None] | None = None,
 ) -> SearchResult:
-    """Run a search whose result folder has been made by `create_result_folder`; otherwise as `tune`."""
+    """Run a search whose result folder has been made by `result_folder`; otherwise as `tune`."""
     say = on_stage or (lambda _: None)
     say("starting Ray")
     with ray_for(spec, address) as slots:
@@ -143,14 +143,7 @@ def make_task(spec: SearchSpec, data: SearchData) -> TrialTask:
     train = data.train.with_own_items()
     if train.num_targets == 0:
         raise DataError(f"no session of the training log has two events or more ({train.num_sessions:,} sessions)")
-    validation, unknown = data.validation.with_items_of(train.items)
-    validation = validation.select_sessions(validation.lengths >= 2)
-    if validation.num_sessions == 0:
-        raise DataError(
-            f"no validation session has two events that the training log knows the items of "
-            f"({unknown:,} of {data.validation.num_events:,} events have unknown items)",
-            "are both logs of the same shop, and are their item ids written alike?",
-        )
+    validation = align_validation(data.validation, train)
     metrics = dict.fromkeys([spec.criterion.metric, *metric_keys([20])])
     return TrialTask(
         train=train.without_ids(),

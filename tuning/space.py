@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from gru4rec.errors import ParameterError
+from gru4rec.hyperparameters import HyperParameters
 
 Value = float | int | str | bool
 Kind = Literal["float", "int", "choice"]
@@ -108,6 +109,7 @@ class Space:
 
     def fitted_points(self) -> list[dict[str, Value]]:
         """Return the points brought into the ranges; what contradicts the space or the constants is left out."""
+        defaults = HyperParameters().to_dict()
         fitted = []
         for point in self.points:
             values: dict[str, Any] = dict(self.fixed)
@@ -116,7 +118,8 @@ class Space:
                 value = dimension.nearest(point[dimension.name]) if dimension.name in point else None
                 if dimension.active(values) and value is not None:
                     inside[dimension.name] = values[dimension.name] = value
-            contradicted = any(values.get(name, value) != value for name, value in point.items() if type(value) is str)
+            words = {name: word for name, word in point.items() if isinstance(word, str)}
+            contradicted = any(values.get(name, defaults[name]) != word for name, word in words.items())
             if inside and not contradicted and inside not in fitted:
                 fitted.append(inside)
         return fitted
@@ -133,16 +136,16 @@ def sort_dimensions(dimensions: Iterable[Dimension], fixed: Iterable[str]) -> tu
     waiting, known = list(dimensions), set(fixed)
     ordered: list[Dimension] = []
     while waiting:
-        ready = [dimension for dimension in waiting if known.issuperset(dimension.when)]
-        if not ready:
+        ready = next((dimension for dimension in waiting if known.issuperset(dimension.when)), None)
+        if ready is None:
             names = sorted({name for dimension in waiting for name in dimension.when if name not in known})
             raise ParameterError(
                 f"'when' of {waiting[0].name!r} can never be decided: {', '.join(names)} is neither searched nor fixed "
                 "before it"
             )
-        ordered += ready
-        known |= {dimension.name for dimension in ready}
-        waiting = [dimension for dimension in waiting if dimension.name not in known]
+        ordered.append(ready)
+        known.add(ready.name)
+        waiting.remove(ready)
     return tuple(ordered)
 
 

@@ -61,8 +61,9 @@ class SearchSpec:
         Of the sampler; each trial's own seed derives from it and the trial's number.
     criterion : StoppingCriterion
         What to maximise, and the patience of each trial.
-    grace_period : int
-        Epochs before ASHA may stop a trial (ASHA's r).
+    grace_period : int or 'auto'
+        Epochs before ASHA may stop a trial (ASHA's r). 'auto' is a quarter of `max_epochs`, rounded up: losses learn at
+        different speeds, and after one epoch the slower one looks worse that wins after three.
     reduction_factor : int
         At each rung about one in so many trials goes on (ASHA's eta).
     max_concurrent_trials : int or 'auto'
@@ -82,7 +83,7 @@ class SearchSpec:
     max_epochs: int = 10
     seed: int = 0
     criterion: StoppingCriterion = field(default_factory=lambda: StoppingCriterion("recall@20", 3))
-    grace_period: int = 1
+    grace_period: int | Literal["auto"] = "auto"
     reduction_factor: int = 3
     max_concurrent_trials: int | Literal["auto"] = "auto"
     cpus_per_trial: int = 1
@@ -91,7 +92,9 @@ class SearchSpec:
     refit: bool = True
 
     def __post_init__(self) -> None:
-        if self.grace_period > self.max_epochs:
+        if self.grace_period == "auto":
+            object.__setattr__(self, "grace_period", math.ceil(self.max_epochs / 4))
+        if int(self.grace_period) > self.max_epochs:
             raise SpecificationError(
                 f"stopping.grace_period must be <= search.max_epochs ({self.max_epochs}), got {self.grace_period}"
             )
@@ -128,7 +131,7 @@ def parse_spec(content: Mapping[str, Any], source: str, folder: Path) -> SearchS
         "gpus_per_trial": search.amount("gpus_per_trial", 0.0),
         "time_budget_s": search.amount("time_budget_s", None),
         "refit": search.flag("refit", True),
-        "grace_period": stopping.number("grace_period", 1, Integer(1)),
+        "grace_period": stopping.number("grace_period", "auto", Integer(1, words=("auto",))),
         "reduction_factor": stopping.number("reduction_factor", 3, Integer(2)),
     }
     metric = stopping.text("metric", "recall@20")
@@ -195,7 +198,7 @@ class _Section:
         value = self.take(key, default)
         if good:
             return value
-        self.problems.append(f"{self.place(key)} must be {expected}, got {value!r}")
+        self.problems.append(f"{self.place(key)} must be {expected}, got {self.values.get(key)!r}")
         return default
 
     def section(self, key: str) -> _Section:
@@ -238,7 +241,9 @@ def _parse_data(section: _Section, folder: Path) -> DataSpec | None:
         log_format = LogFormat(**columns)
     except ParameterError as error:
         section.problems.append(f"data: {error}")
-        log_format = LogFormat()
+        return None
+    if not (paths["train"] and paths["validation"]):
+        return None
     return DataSpec(log_format=log_format, **{name: folder / path for name, path in paths.items() if path})
 
 
@@ -310,6 +315,8 @@ def _parse_dimension(name: str, table: Any, problems: list[str]) -> Dimension | 
         log = section.flag("log", False)
         dimension = Dimension(name, kind, low, high, step, log, when=conditions)
         values = [low, high]
+        if len(problems) > before:
+            return None
         if low > high:
             problems.append(f"{place}: low must be <= high, got low={low!r}, high={high!r}")
         if log and (low <= 0 or step is not None):

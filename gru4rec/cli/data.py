@@ -26,13 +26,12 @@ def data() -> None:
 @click.option("--items", default=2_000, show_default=True, help="Size of the catalogue.")
 @click.option("--days", default=14, show_default=True, help="Days over which sessions start.")
 @click.option("--seed", default=0, show_default=True)
-@log_format_options
-def sample(out: Path, sessions: int, items: int, days: int, seed: int, log_format: LogFormat) -> None:
-    """Write a synthetic shop log to OUT (.csv, .tsv or .parquet)."""
+def sample(out: Path, sessions: int, items: int, days: int, seed: int) -> None:
+    """Write a synthetic shop log to OUT (.csv, .tsv or .parquet), with the columns SessionId, ItemId and Time."""
     from gru4rec.data.synthetic import generate_log
     from gru4rec.data.writing import write_log
 
-    frame = generate_log(sessions, items, days, seed, log_format)
+    frame = generate_log(sessions, items, days, seed)
     write_log(frame, out)
     note(f"wrote {len(frame):,} synthetic events of {sessions:,} sessions to {out}")
 

@@ -49,24 +49,28 @@ def fit(
     from gru4rec.data.reading import read_log
     from gru4rec.errors import ModelFolderError
     from gru4rec.estimator import resolve_device
-    from gru4rec.fitting import fit_trainer
+    from gru4rec.fitting import align_validation, fit_trainer
     from gru4rec.hyperparameters import HyperParameters
     from gru4rec.model import DEFAULT_METRICS, Model
     from gru4rec.model_folder import save_model
     from gru4rec.stopping import StoppingCriterion
     from gru4rec.training import Trainer
 
+    if patience is not None and validation is None:
+        raise click.UsageError("--patience needs --validation")
     if out.exists():
         raise ModelFolderError(f"{out} exists already", "choose another folder, nothing there is overwritten")
     values = _read_params(params) | _parse_assignments(assignments)
-    hyperparameters = HyperParameters.from_dict(values, params.name if params else "--set")
+    sources = [*([params.name] if params else []), *(["--set"] if assignments else [])]
+    hyperparameters = HyperParameters.from_dict(values, " and ".join(sources))
     criterion = StoppingCriterion(metric, *(() if patience is None else (patience,)))
     sessions = read_log(train, log_format).with_own_items()
     held_out = None
     if validation is not None:
-        held_out, unknown = read_log(validation, log_format).with_items_of(sessions.items)
-        if unknown:
-            note(f"{validation.name}: left out {unknown:,} events with items that {train.name} lacks")
+        whole = read_log(validation, log_format)
+        held_out = align_validation(whole, sessions)
+        if left_out := whole.num_events - held_out.num_events:
+            note(f"{validation.name}: left out {left_out:,} events with no known item, or alone in their session")
     trainer = Trainer(hyperparameters, sessions, seed=seed, device=resolve_device(device))
 
     def say(record: dict[str, Any]) -> None:

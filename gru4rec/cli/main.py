@@ -66,3 +66,6 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         click.echo(f"error: this command needs {error.name}; hint: pip install 'gru4rec-tune[{extra}]'", err=True)
         sys.exit(1)
+    except OSError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from gru4rec.data.reading import DEFAULT_FORMAT, LogFormat
 from gru4rec.errors import ParameterError
 
 FIRST_SECOND = 1_735_689_600  # 2025-01-01T00:00:00Z
@@ -19,9 +18,7 @@ ITEMS_PER_CATEGORY = 50
 FOLLOWS_LAST, FOLLOWS_ONE_BEFORE = 0.5, 0.3
 
 
-def generate_log(
-    num_sessions: int, num_items: int, days: int = 14, seed: int = 0, log_format: LogFormat = DEFAULT_FORMAT
-) -> pd.DataFrame:
+def generate_log(num_sessions: int, num_items: int, days: int = 14, seed: int = 0) -> pd.DataFrame:
     """Generate a log of events in time order.
 
     Parameters
@@ -35,14 +32,15 @@ def generate_log(
     Returns
     -------
     DataFrame
-        Integer session ids, item ids such as 'item-00042', times in whole seconds.
+        SessionId: integers; ItemId: text such as 'item-00042'; Time: whole seconds.
 
     Raises
     ------
     ParameterError
         When a number is too small.
     """
-    for name, value, least in (("sessions", num_sessions, 1), ("items", num_items, 100), ("days", days, 1)):
+    least_values = {"sessions": (num_sessions, 1), "items": (num_items, 100), "days": (days, 1), "seed": (seed, 0)}
+    for name, (value, least) in least_values.items():
         if value < least:
             raise ParameterError(f"{name} must be >= {least}, got {value}")
     random = np.random.default_rng(seed)
@@ -70,14 +68,9 @@ def generate_log(
         before, current = current, following
         begins = begins + random.integers(5, 180, num_sessions)
     sessions, items, times = (np.concatenate(part) for part in zip(*events, strict=True))
-    frame = pd.DataFrame(
-        {
-            log_format.session_key: sessions + 1,
-            log_format.item_key: [f"item-{item:05d}" for item in items],
-            log_format.time_key: times,
-        }
-    )
-    return frame.sort_values(log_format.time_key, kind="stable", ignore_index=True)
+    names = [f"item-{item:05d}" for item in items]
+    frame = pd.DataFrame({"SessionId": sessions + 1, "ItemId": names, "Time": times})
+    return frame.sort_values("Time", kind="stable", ignore_index=True)
 
 
 def _successors(random: np.random.Generator, num_items: int, num_categories: int, popularity: np.ndarray) -> np.ndarray:

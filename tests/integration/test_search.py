@@ -1,0 +1,188 @@
+"""Searches on a real Ray: what they write, that they repeat, and that a trial is a plain fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from gru4rec import load_model, read_log, split_time_share
+from gru4rec.data.synthetic import generate_log
+from gru4rec.errors import ClusterError, DataError, SearchError
+from gru4rec.estimator import GRU4RecNegSampling
+from gru4rec.fitting import fit_trainer
+from gru4rec.hyperparameters import HyperParameters
+from gru4rec.stopping import StoppingCriterion
+from gru4rec.training import Trainer
+from tuning import Dimension, SearchData, SearchSpec, Space, load_result, tune
+from tuning.search import make_task
+from tuning.trainable import GRU4RecTrainable
+
+SPACE = Space(
+    (
+        Dimension("loss_fn", "choice", options=("cross-entropy", "bpr-max")),
+        Dimension("hidden_size", "int", 8, 24, step=8),
+        Dimension("learning_rate", "float", 0.02, 0.3, log=True),
+        Dimension("dropout_hidden", "float", 0.0, 0.3),
+        Dimension("bpreg", "float", 0.0, 1.0, when={"loss_fn": ("bpr-max",)}),
+    ),
+    {"embedding": "tied", "num_negatives": 32, "batch_size": 16},
+)
+SPEC = SearchSpec(
+    SPACE, trials=4, max_epochs=3, seed=1, criterion=StoppingCriterion("recall@20", 2), max_concurrent_trials=1
+)
+
+
+@pytest.fixture(scope="module")
+def data():
+    log = read_log(generate_log(600, 100, seed=2))
+    train_full, test = split_time_share(log, 0.2)
+    train, validation = split_time_share(train_full, 0.2)
+    return SearchData(train, validation, train_full, test)
+
+
+@pytest.fixture(scope="module")
+def result(ray_local, data, tmp_path_factory):
+    return tune(SPEC, tmp_path_factory.mktemp("search") / "run", data)
+
+
+def curves(result):
+    return result.epochs().drop(columns=["seconds", "events_per_second", "elapsed_s", "node"])
+
+
+def test_every_trial_has_a_record(result):
+    assert [record.number for record in result.trials] == [0, 1, 2, 3]
+    assert all(record.state in {"finished", "stopped by ASHA", "stopped early"} for record in result.trials)
+    assert all(1 <= record.best_epoch <= record.epochs <= 3 for record in result.trials)
+
+
+def test_every_epoch_is_reported(result):
+    table = result.epochs()
+    assert len(table) == sum(record.epochs for record in result.trials)
+    assert {"recall@20", "mrr@20", "loss", "epoch", "events_per_second"} <= set(table.columns)
+
+
+def test_the_result_folder_is_complete(result):
+    assert {path.name for path in result.path.iterdir()} >= {
+        "search.toml", "epochs.ndjson", "trials.parquet", "report.html", "best",
+    }  # fmt: skip
+    assert load_result(result.path).trials == result.trials
+
+
+def test_the_best_model_recommends_with_the_log_s_ids(result, data):
+    model = load_model(result.best_model)
+    table = model.recommend(data.test, k=5).table
+    assert set(table["item"]) <= set(data.train_full.items.ids)
+    figures = json.loads((result.best_model / "metrics.json").read_text())
+    assert figures["test"]["metrics"] == model.evaluate(data.test).metrics
+    assert figures["trial"] == result.best.number
+    assert set(figures["baselines"]) == {"popularity", "first-order Markov"}
+
+
+def test_a_trial_is_a_plain_fit(result, data):
+    """The same hyperparameters, seed and threads give the same figures after each epoch, bit for bit."""
+    table = result.epochs()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(SPEC.cpus_per_trial)
+    try:
+        for record in result.trials:
+            if record.hyperparameters["loss_fn"] == "bpr-max":
+                estimator = GRU4RecNegSampling(
+                    **record.hyperparameters, seed=record.seed, max_epochs=record.epochs, device="cpu"
+                )
+                history = estimator.fit(data.train, data.validation).history_
+            else:
+                train = data.train.with_own_items()
+                trainer = Trainer(HyperParameters(**record.hyperparameters), train, seed=record.seed)
+                validation, _ = data.validation.with_items_of(train.items)
+                history = fit_trainer(trainer, record.epochs, validation, metrics=["recall@20", "mrr@20"]).epochs
+            trial = table[table["trial"] == record.number]
+            for key in ("recall@20", "mrr@20", "loss"):
+                assert trial[key].tolist() == [epoch[key] for epoch in history]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_search_with_one_worker_repeats(result, data, tmp_path):
+    again = tune(SPEC, tmp_path / "again", data)
+    pd.testing.assert_frame_equal(curves(again), curves(result))
+    without_time = [dataclasses.replace(record, seconds=0.0) for record in again.trials]
+    assert without_time == [dataclasses.replace(record, seconds=0.0) for record in result.trials]
+
+
+def test_without_refit_the_best_model_is_the_trial_s_own(ray_local, data, tmp_path):
+    result = tune(dataclasses.replace(SPEC, refit=False, trials=2), tmp_path / "run", data)
+    model = load_model(result.best_model)
+    assert model.evaluate(data.validation).metrics == result.best.metrics
+
+
+def test_progress_is_told(ray_local, data, tmp_path):
+    seen, stages = [], []
+    spec = dataclasses.replace(SPEC, trials=2, max_epochs=1, max_concurrent_trials="auto")
+    tune(spec, tmp_path / "run", data, on_progress=seen.append, on_stage=stages.append)
+    assert seen[-1].epochs == 2
+    assert seen[-1].states == {"finished": 2}
+    assert any("2 trials" in stage for stage in stages)
+
+
+def test_diverged_trials_never_win(ray_local, data, tmp_path):
+    space = Space(
+        (Dimension("learning_rate", "float", 0.05, 1e37, log=True),),
+        {**SPACE.fixed, "loss_fn": "bpr-max", "clipnorm": None, "optimization_algorithm": "sgd"},
+        points=({"learning_rate": 1e37}, {"learning_rate": 0.05}),
+    )
+    result = tune(dataclasses.replace(SPEC, space=space, trials=2), tmp_path / "run", data)
+    assert result.trials[0].state == "diverged"
+    assert "loss became" in result.trials[0].error
+    assert result.best.number == 1
+
+
+def test_a_search_in_which_all_diverge_says_why(ray_local, data, tmp_path):
+    space = Space((), {**SPACE.fixed, "learning_rate": 1e37, "clipnorm": None, "optimization_algorithm": "sgd"})
+    with pytest.raises(SearchError, match="none of 1 trials reported recall@20: loss became"):
+        tune(dataclasses.replace(SPEC, space=space, trials=1), tmp_path / "run", data)
+
+
+def test_a_trial_larger_than_any_node_is_refused_up_front(ray_local, data, tmp_path):
+    with pytest.raises(ClusterError, match="a trial needs 999 CPUs and 0 GPUs, the largest node has 2 and 0"):
+        tune(dataclasses.replace(SPEC, cpus_per_trial=999), tmp_path / "run", data)
+
+
+def test_a_validation_log_of_unknown_items_is_refused_and_leaves_nothing(data, tmp_path):
+    other = read_log(pd.DataFrame({"SessionId": [1, 1], "ItemId": ["x", "y"], "Time": [1, 2]}))
+    with pytest.raises(DataError, match=r"no validation session .* \(2 of 2 events have unknown items\)"):
+        tune(SPEC, tmp_path / "run", dataclasses.replace(data, validation=other))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_restored_trial_goes_on_with_the_same_numbers(data, tmp_path):
+    task = make_task(SPEC, data)
+    config = {**SPACE.fixed, "loss_fn": "bpr-max", "momentum": 0.3, "dropout": 0.2, "seed": 3, "trial": 0}
+
+    def figures(trainable, epochs):
+        return [[trainable.step()[key] for key in ("loss", "recall@20", "best")] for _ in range(epochs)]
+
+    whole = GRU4RecTrainable.__new__(GRU4RecTrainable)
+    whole.setup(dict(config), task)
+    expected = figures(whole, 3)
+    first = GRU4RecTrainable.__new__(GRU4RecTrainable)
+    first.setup(dict(config), task)
+    assert figures(first, 1) == expected[:1]
+    first.save_checkpoint(str(tmp_path))
+    second = GRU4RecTrainable.__new__(GRU4RecTrainable)
+    second.setup(dict(config), task)
+    second.load_checkpoint(str(tmp_path))
+    assert figures(second, 2) == expected[1:]
+
+
+def test_a_reused_actor_begins_anew(data):
+    task = make_task(SPEC, data)
+    config = {**SPACE.fixed, "loss_fn": "bpr-max", "seed": 3, "trial": 0}
+    trainable = GRU4RecTrainable.__new__(GRU4RecTrainable)
+    trainable.setup(dict(config), task)
+    expected = [trainable.step()["loss"] for _ in range(2)]
+    assert trainable.reset_config(dict(config))
+    assert [trainable.step()["loss"] for _ in range(2)] == expected

@@ -1,0 +1,227 @@
+"""Recommendations against torch.nn.GRUCell and a full sort, one session at a time, in double precision."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gru4rec import evaluation, model
+from gru4rec.data.sessions import ItemVocabulary
+from gru4rec.errors import DataError, DivergedError, ParameterError
+from gru4rec.model import Model
+from gru4rec.nn.network import Network
+
+KNOWN = [30, 10, 50, 20, 40]  # in the order of the item index
+EVENTS = st.lists(st.lists(st.sampled_from([*KNOWN, 98, 99]), min_size=1, max_size=6), min_size=1, max_size=8)
+
+
+@pytest.fixture(scope="session")
+def make_double(make_model):
+    """A function: a model of double precision, so that the order of its scores leaves no doubt."""
+
+    def make(item_ids=KNOWN, **parameters):
+        single = make_model(item_ids, **parameters)
+        weights = {name: weight.double() for name, weight in single.network.weights.items()}
+        return Model(Network(len(item_ids), single.hyperparameters, weights), single.items)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(make_double):
+    return make_double()
+
+
+@pytest.fixture(scope="session")
+def slow_scores(gru_steps):
+    """A function: the score of each item id of the model after the session's items."""
+
+    def scores(model, session):
+        weights, ids = model.network.weights, model.items.ids.tolist()
+        states = weights.get("input_table", weights["output_table"])[[ids.index(item) for item in session]]
+        starts = torch.tensor([True] + [False] * (len(session) - 1))
+        for layer in range(model.hyperparameters.num_layers):
+            parts = [weights[f"gru.{layer}.{part}"] for part in ("input", "recurrent", "input_bias", "recurrent_bias")]
+            none = torch.zeros(1, model.hyperparameters.hidden_size, dtype=torch.float64)
+            states, _ = gru_steps(parts, states, starts, none, [1] * len(session))
+        values = weights["output_table"] @ states[-1].detach() + weights["item_bias"]
+        return dict(zip(ids, values.tolist(), strict=True))
+
+    return scores
+
+
+@pytest.fixture(scope="session")
+def slow_rows(slow_scores):
+    """A function: the rows (session, rank, item, score) of all sessions, by sorting all items."""
+
+    def rows(model, sessions, k, exclude_seen=False):
+        found = []
+        for number, events in enumerate(sessions):
+            session = [item for item in events if item in model.items.ids.tolist()]
+            if session:
+                scores = slow_scores(model, session)
+                best = sorted(scores, key=scores.get, reverse=True)
+                best = [item for item in best if not (exclude_seen and item in session)][:k]
+                found += [(number, rank, item, scores[item]) for rank, item in enumerate(best, start=1)]
+        return found
+
+    return rows
+
+
+def assert_rows(table, rows):
+    assert list(table.columns) == ["session", "rank", "item", "score"]
+    assert list(table.index) == list(range(len(rows)))
+    assert list(table[["session", "rank", "item"]].itertuples(index=False, name=None)) == [row[:3] for row in rows]
+    assert table["score"].tolist() == pytest.approx([row[3] for row in rows], rel=1e-6)
+
+
+# --- recommend -------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    sessions=EVENTS,
+    k=st.integers(1, 8),
+    exclude_seen=st.booleans(),
+    sessions_at_once=st.sampled_from([1, 2, 512]),
+    scores_per_block=st.sampled_from([1, 2 * len(KNOWN), 1 << 20]),
+)
+def test_recommendations_equal_a_slow_reference(
+    make_sessions, trained, slow_rows, sessions, k, exclude_seen, sessions_at_once, scores_per_block
+):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "SESSIONS_AT_ONCE", sessions_at_once)
+        patch.setattr(model, "SCORES_PER_BLOCK", scores_per_block)
+        result = trained.recommend(make_sessions(sessions), k, exclude_seen)
+    assert_rows(result.table, slow_rows(trained, sessions, k, exclude_seen))
+    unknown = [[item for item in session if item not in KNOWN] for session in sessions]
+    assert result.num_unknown_events == sum(map(len, unknown))
+    silent = [n for n, session in enumerate(sessions) if len(unknown[n]) == len(session)]
+    assert result.sessions_without_known_items.tolist() == silent
+
+
+@pytest.mark.parametrize("parameters", [{"embedding": "tied"}, {"num_layers": 2}], ids=str)
+def test_other_networks(make_sessions, make_double, slow_rows, parameters):
+    other, sessions = make_double(**parameters), [[10, 20, 30], [40]]
+    assert_rows(other.recommend(make_sessions(sessions), 3).table, slow_rows(other, sessions, 3))
+
+
+def test_twenty_items_unless_said_otherwise(make_sessions, make_double):
+    large = make_double(range(30))
+    assert large.recommend(make_sessions([[3]])).table["rank"].tolist() == list(range(1, 21))
+
+
+def test_more_than_the_catalogue_gives_the_catalogue(make_sessions, trained):
+    table = trained.recommend(make_sessions([[10]]), k=10**9).table
+    assert sorted(table["item"]) == sorted(KNOWN)
+
+
+def test_a_session_that_has_seen_everything_gets_nothing(make_sessions, trained, slow_rows):
+    sessions = [KNOWN, [10, 20]]
+    table = trained.recommend(make_sessions(sessions), exclude_seen=True).table
+    assert_rows(table, slow_rows(trained, sessions, 20, exclude_seen=True))
+    assert set(table["session"]) == {1}
+
+
+def test_text_ids_come_back_as_they_were(make_sessions, make_double, slow_rows):
+    texts = ["007", "ä", "7", "x,y", "z"]
+    table = make_double(texts).recommend(make_sessions([["7", "ä"], ["z"]], session_ids=["one", "two"]), k=5).table
+    assert table["session"].tolist() == ["one"] * 5 + ["two"] * 5
+    wanted = slow_rows(make_double(texts), [["7", "ä"], ["z"]], 5)
+    assert table["item"].tolist() == [item for _, _, item, _ in wanted]
+
+
+def test_integers_and_their_text_are_the_same_item(make_sessions, trained):
+    as_text = trained.recommend(make_sessions([["10", "20"]]), k=3)
+    as_numbers = trained.recommend(make_sessions([[10, 20]]), k=3)
+    assert as_text.num_unknown_events == 0
+    assert as_text.table.equals(as_numbers.table)
+
+
+def test_sessions_keep_their_order_and_ids(make_sessions, trained):
+    ids = ["short", "long", "unknown", "again", "again"]
+    sessions = make_sessions([[10], [10, 20, 30, 40], [99], [20, 30], [50]], session_ids=ids)
+    result = trained.recommend(sessions, k=1)
+    assert result.table["session"].tolist() == ["short", "long", "again", "again"]
+    assert result.sessions_without_known_items.tolist() == ["unknown"]
+
+
+def test_a_log_of_unknown_items_gives_an_empty_table(make_sessions, trained):
+    result = trained.recommend(make_sessions([[98], [99, 98]]), k=2)
+    assert_rows(result.table, [])
+    assert (result.num_unknown_events, result.sessions_without_known_items.tolist()) == (3, [0, 1])
+
+
+def test_the_log_and_the_model_are_left_alone(make_sessions, trained):
+    sessions = make_sessions([[10, 99, 20], [30]])
+    arrays = (sessions.item_index, sessions.offsets, sessions.session_ids, sessions.items.ids)
+    before = [array.copy() for array in arrays], {n: w.clone() for n, w in trained.network.weights.items()}
+    trained.recommend(sessions, k=2, exclude_seen=True)
+    assert all(map(np.array_equal, arrays, before[0]))
+    assert all(torch.equal(trained.network.weights[name], weight) for name, weight in before[1].items())
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_at_least_one_item(make_sessions, trained, k):
+    with pytest.raises(ParameterError, match=f"^k must be a whole number >= 1, got {k}$"):
+        trained.recommend(make_sessions([[10]]), k)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_scores_that_are_not_finite_are_an_error(make_sessions, make_double, bad):
+    spoiled = make_double()
+    spoiled.network.item_bias[2] = bad
+    with pytest.raises(DivergedError, match="scores are not finite"):
+        spoiled.recommend(make_sessions([[10]]), k=2)
+
+
+# --- evaluate --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def biased(make_double):
+    """A model whose scores are the item bias, whatever the session; by rank: 50, then 10 and 20 tied, 40, 30."""
+    still = make_double()
+    for weight in still.network.weights.values():
+        weight.zero_()
+    still.network.item_bias.copy_(torch.tensor([-2.0, 1.0, 3.0, 1.0, 0.0]))
+    return still
+
+
+@pytest.mark.parametrize(
+    ("steps", "metrics", "num_targets", "num_tied"),
+    [
+        # Targets of the known events: 50 10 | 40 | 30, ranks 1 3 | 4 | 5
+        ("all", {"recall@3": 2 / 4, "mrr@3": (1 + 1 / 3) / 4, "ndcg@4": (1 + 1 / 2 + 1 / np.log2(5)) / 4}, 4, 1),
+        ("last", {"recall@3": 1 / 3, "mrr@3": 1 / 9, "ndcg@4": (1 / 2 + 1 / np.log2(5)) / 3}, 3, 1),
+    ],
+)
+def test_figures_by_hand(make_sessions, biased, steps, metrics, num_targets, num_tied):
+    sessions = make_sessions([[20, 50, 99, 10], [98], [30, 40], [10, 98, 30]])
+    result = biased.evaluate(sessions, metrics, steps)
+    assert result.metrics == pytest.approx(metrics)
+    assert (result.num_targets, result.num_unknown_events, result.num_tied) == (num_targets, 3, num_tied)
+
+
+def test_default_figures_are_at_20(make_sessions, biased):
+    assert biased.evaluate(make_sessions([[10, 50]])).metrics == {"recall@20": 1.0, "mrr@20": 1.0, "ndcg@20": 1.0}
+
+
+def test_nothing_known_to_rank_is_an_error(make_sessions, biased):
+    with pytest.raises(DataError, match="no session has two known events or more"):
+        biased.evaluate(make_sessions([[10, 99], [98, 99]]))
+
+
+def test_hyperparameters_are_those_of_the_network(trained):
+    assert trained.hyperparameters is trained.network.hyperparameters
+
+
+def test_vocabulary_of_the_log_does_not_matter(make_sessions, trained):
+    sessions = make_sessions([[10, 20]])
+    larger = replace(sessions, items=ItemVocabulary(np.array([10, 20, 77])))
+    assert trained.recommend(larger, 3).table.equals(trained.recommend(sessions, 3).table)

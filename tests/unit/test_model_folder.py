@@ -1,0 +1,340 @@
+"""A model folder: what comes back, what is inside, and that every kind of damage is found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from gru4rec import model_folder
+from gru4rec.errors import GRU4RecError, ModelFolderError
+from gru4rec.model_folder import load_model, save_model
+
+CONTENTS = ["README.md", "SHA256SUMS", "config.json", "items.parquet", "metrics.json", "weights.safetensors"]
+METRICS = {"seed": 3, "epoch": 2, "validation": {"recall@20": 0.625, "mrr@20": 0.1}}
+IDS = {"int": [30, -10, 2**40, 20], "text": ["007", "7", "ä", "x,y"]}
+
+
+@pytest.fixture(scope="module")
+def model(make_model):
+    made = make_model(IDS["int"])
+    made.metrics.update(METRICS)
+    return made
+
+
+@pytest.fixture(scope="module")
+def saved(model, tmp_path_factory):
+    return save_model(model, tmp_path_factory.mktemp("saved") / "model")
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    """A copy of the saved model, to be damaged."""
+    return shutil.copytree(saved, tmp_path / "model")
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def seal(folder):
+    """Write the digests of whatever is there now."""
+    names = [name for name in CONTENTS if name != "SHA256SUMS" and (folder / name).exists()]
+    (folder / "SHA256SUMS").write_text("".join(f"{digest(folder / name)}  {name}\n" for name in names))
+
+
+def message_of(folder):
+    with pytest.raises(ModelFolderError) as error:
+        load_model(folder)
+    assert error.value.exit_code == 1
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# --- round trip ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ids", IDS.values(), ids=IDS)
+@pytest.mark.parametrize("parameters", [{}, {"embedding": "tied", "num_layers": 2, "clipnorm": None}], ids=str)
+def test_what_comes_back_is_the_same_model(tmp_path, make_model, make_sessions, ids, parameters):
+    model = make_model(ids, **parameters)
+    model.metrics.update(METRICS)
+    assert save_model(model, str(tmp_path / "model")) == tmp_path / "model"
+    loaded = load_model(str(tmp_path / "model"))
+    assert loaded.items.ids.tolist() == ids
+    assert loaded.items.ids.dtype == model.items.ids.dtype
+    assert (loaded.hyperparameters, loaded.metrics) == (model.hyperparameters, METRICS)
+    assert loaded.network.weights.keys() == model.network.weights.keys()
+    assert all(torch.equal(loaded.network.weights[name], weight) for name, weight in model.network.weights.items())
+    sessions = make_sessions([ids[:2], ids[3:], [ids[0]] * 3])
+    pd.testing.assert_frame_equal(
+        loaded.recommend(sessions, 3, exclude_seen=True).table,
+        model.recommend(sessions, 3, exclude_seen=True).table,
+        check_exact=True,
+    )
+
+
+def test_a_folder_may_move(saved, tmp_path, make_sessions, model):
+    moved = shutil.copytree(saved, tmp_path / "a" / "b")
+    table = load_model(moved).recommend(make_sessions([[20]])).table
+    assert table.equals(model.recommend(make_sessions([[20]])).table)
+
+
+def test_a_model_of_weights_that_are_views(tmp_path, make_model):
+    model = make_model(IDS["int"])
+    model.network.weights["output_table"] = torch.randn(4, 4).T  # not contiguous
+    save_model(model, tmp_path / "model")
+    assert torch.equal(
+        load_model(tmp_path / "model").network.output_table, model.network.weights["output_table"].contiguous()
+    )
+
+
+# --- what is inside --------------------------------------------------------------------------------------------------
+
+
+def test_files(saved):
+    assert names(saved) == CONTENTS
+    assert names(saved.parent) == ["model"]
+
+
+def test_no_file_is_a_pickle(saved):
+    for path in saved.iterdir():
+        assert not path.read_bytes().startswith((b"\x80", b"PK")), path.name  # a pickle, and torch.save's archive
+
+
+def test_all_files_have_the_same_permissions(saved):
+    assert len({path.stat().st_mode for path in saved.iterdir()}) == 1
+
+
+def test_config(saved, model):
+    config = json.loads((saved / "config.json").read_text())
+    assert (config["format_version"], config["num_items"]) == (1, 4)
+    assert config["hyperparameters"] == model.hyperparameters.to_dict()
+    assert config["written_by"]["torch"] == torch.__version__
+
+
+def test_other_programs_can_open_the_rest(saved, model):
+    assert pd.read_parquet(saved / "items.parquet")["item_id"].tolist() == IDS["int"]
+    assert json.loads((saved / "metrics.json").read_text()) == METRICS
+    assert load_file(saved / "weights.safetensors").keys() == model.network.weights.keys()
+
+
+def test_the_card_names_the_figures_and_hyperparameters(saved):
+    card = (saved / "README.md").read_text()
+    assert "scores 4 items" in card
+    assert '"recall@20": 0.625' in card
+    assert "| `hidden_size` | 4 |" in card
+
+
+def test_digests_are_as_sha256sum_writes_them(saved):
+    lines = (saved / "SHA256SUMS").read_text().splitlines()
+    assert all(re.fullmatch(r"[0-9a-f]{64}  \S+", line) for line in lines)
+    found = {name: value for value, name in (line.split("  ") for line in lines)}
+    assert found == {name: digest(saved / name) for name in CONTENTS if name != "SHA256SUMS"}
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="needs coreutils")
+def test_sha256sum_accepts_the_folder(saved):
+    checked = subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=saved, capture_output=True)
+    assert checked.returncode == 0
+
+
+# --- saving ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_an_existing_path_is_refused(tmp_path, model, kind):
+    path = tmp_path / "model"
+    path.mkdir() if kind == "folder" else path.touch()
+    with pytest.raises(ModelFolderError, match=f"^{path} exists already; hint: choose another name or allow over"):
+        save_model(model, path)
+    assert names(tmp_path) == ["model"]
+    assert path.is_file() or names(path) == []
+
+
+def test_overwriting_replaces_the_whole_folder(folder, make_model):
+    (folder / "stale").touch()
+    save_model(make_model([1, 2, 3]), folder, overwrite=True)
+    assert names(folder) == CONTENTS
+    assert load_model(folder).items.ids.tolist() == [1, 2, 3]
+    assert names(folder.parent) == ["model"]
+
+
+def fail(*_, **__):
+    raise OSError("no space")
+
+
+@pytest.mark.parametrize("step", ["save_file", "render_card", "_digest"])
+def test_a_failure_leaves_nothing(tmp_path, model, monkeypatch, step):
+    monkeypatch.setattr(model_folder, step, fail)
+    with pytest.raises(OSError, match="no space"):
+        save_model(model, tmp_path / "model")
+    assert names(tmp_path) == []
+
+
+def test_a_failure_leaves_the_earlier_model(folder, make_model, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(model_folder, "save_file", fail)
+        with pytest.raises(OSError, match="no space"):
+            save_model(make_model([1, 2, 3]), folder, overwrite=True)
+    assert load_model(folder).items.ids.tolist() == IDS["int"]
+    assert names(folder.parent) == ["model"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), np.arange(2)], ids=["nan", "array"])
+def test_figures_that_json_cannot_hold_are_refused(tmp_path, make_model, value):
+    model = make_model(IDS["int"])
+    model.metrics["mrr@20"] = value
+    with pytest.raises(GRU4RecError, match=r"^metrics\.json cannot be written: "):
+        save_model(model, tmp_path / "model")
+    assert names(tmp_path) == []
+
+
+# --- damage ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flip", [0x01, 0x20, 0xFF], ids=hex)
+@pytest.mark.parametrize("name", CONTENTS)
+def test_a_changed_byte_is_found(folder, name, flip):
+    path = folder / name
+    whole = path.read_bytes()
+    every = 1 if name == "SHA256SUMS" else max(1, len(whole) // 7)
+    for position in {*range(0, len(whole), every), len(whole) - 1}:
+        changed = bytearray(whole)
+        changed[position] ^= flip
+        path.write_bytes(changed)
+        message = message_of(folder)
+        assert str(folder) in message
+        assert name == "SHA256SUMS" or name in message
+    path.write_bytes(whole)
+    load_model(folder)
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_a_missing_file_is_found(folder, name):
+    (folder / name).unlink()
+    message = message_of(folder)
+    assert name in message
+    assert message.endswith("hint: take a fresh copy of the folder")
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+@pytest.mark.parametrize(
+    "change",
+    [lambda content: b"", lambda content: content[:-1], lambda content: content + b"\n"],
+    ids=["empty", "shorter", "longer"],
+)
+def test_a_shorter_or_longer_file_is_found(folder, name, change):
+    (folder / name).write_bytes(change((folder / name).read_bytes()))
+    message = message_of(folder)
+    assert name == "SHA256SUMS" or name in message
+
+
+def test_a_line_missing_from_the_digests_is_found(folder):
+    kept = [line for line in (folder / "SHA256SUMS").read_text().splitlines() if not line.endswith("metrics.json")]
+    (folder / "SHA256SUMS").write_text("\n".join([*kept, ""]))
+    assert "metrics.json in SHA256SUMS" in message_of(folder)
+
+
+@pytest.mark.parametrize("kind", ["absent", "file"])
+def test_what_is_no_folder_is_named(tmp_path, kind):
+    path = tmp_path / "model"
+    if kind == "file":
+        path.touch()
+    message = message_of(path)
+    assert message.startswith(f"{path} is not a model folder; hint: it should hold ")
+    assert all(name in message for name in CONTENTS)
+
+
+# --- folders whose digests are right and whose content is not --------------------------------------------------------
+
+
+def change_config(folder, change):
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    seal(folder)
+
+
+@pytest.mark.parametrize("version", [2, 0, "1", None])
+def test_an_unknown_format_version_is_named(folder, version):
+    change_config(folder, lambda config: config.update(format_version=version))
+    assert message_of(folder) == (
+        f"{folder} has format version {version!r}, this program reads 1; "
+        "hint: use the version of gru4rec-tune that wrote it"
+    )
+
+
+@pytest.mark.parametrize("key", ["format_version", "hyperparameters"])
+def test_a_missing_key_is_named(folder, key):
+    change_config(folder, lambda config: config.pop(key))
+    assert key in message_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "problem"),
+    [
+        ({"hiden_size": 4}, "unknown hyperparameter 'hiden_size'; did you mean 'hidden_size'?"),
+        ({"dropout": 2.0}, "dropout must be in [0, 1), got 2.0"),
+        ([1], None),
+        ("x", None),
+        (None, None),
+    ],
+    ids=str,
+)
+def test_bad_hyperparameters_are_named(folder, hyperparameters, problem):
+    change_config(folder, lambda config: config.update(hyperparameters=hyperparameters))
+    assert (problem or "cannot be read") in message_of(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.json", "items.parquet", "weights.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"\xff\xfe"], ids=repr)
+def test_files_of_another_kind_are_found(folder, name, content):
+    (folder / name).write_bytes(content)
+    seal(folder)
+    assert message_of(folder).startswith(str(folder))
+
+
+def test_items_without_their_column_are_found(folder):
+    pa.parquet.write_table(pa.table({"id": [1, 2, 3, 4]}), folder / "items.parquet")
+    seal(folder)
+    assert message_of(folder).startswith(f"{folder} cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.update(item_bias=torch.zeros(5)), "item_bias has shape (5,), expected (4,)"),
+        (lambda w: w.update(output_table=torch.zeros(4)), "output_table has shape (4,), expected (4, 4)"),
+        (lambda w: w.pop("gru.0.input"), "gru.0.input has shape None, expected (12, 3)"),
+        (lambda w: w.update(more=torch.zeros(1)), "more has shape (1,), expected None"),
+    ],
+    ids=["wrong", "wrong rank", "missing", "more"],
+)
+def test_weights_that_do_not_fit_are_named(folder, change, message):
+    weights = load_file(folder / "weights.safetensors")
+    change(weights)
+    save_file(weights, folder / "weights.safetensors")
+    seal(folder)
+    assert message_of(folder) == f"{folder}/weights.safetensors does not fit its config.json: {message}"
+
+
+@pytest.mark.parametrize("ids", [[1, 2, 3], [1, 2, 3, 4, 5]], ids=len)
+def test_another_number_of_items_is_found(folder, ids):
+    pa.parquet.write_table(pa.table({"item_id": ids}), folder / "items.parquet")
+    seal(folder)
+    assert "does not fit" in message_of(folder)

@@ -1,0 +1,148 @@
+"""Records of trials from Ray's callbacks, and the line that shows them."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from types import SimpleNamespace
+
+import pytest
+
+from gru4rec.stopping import StoppingCriterion
+from tuning.progress import SearchLog, TrialRecord, best_record
+from tuning.space import Space
+from tuning.spec import SearchSpec
+from tuning.terminal import ProgressLine, captured_output, render_progress
+
+SPEC = SearchSpec(Space(()), trials=4, max_epochs=3, criterion=StoppingCriterion("recall@20", 2))
+
+
+def trial(number, **fields):
+    return SimpleNamespace(config={"trial": number, "seed": 7, "learning_rate": 0.1}, error_file=None, **fields)
+
+
+def result(epoch, value, done=False, stopped_early=False, **extra):
+    return {
+        "epoch": epoch, "loss": 1.0, "events_per_second": 10.0, "seconds": 2.0, "recall@20": value, "done": done,
+        "stopped_early": stopped_early, "time_this_iter_s": 3.0, "node_ip": "127.0.0.1", **extra,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def log(tmp_path):
+    return SearchLog(SPEC, tmp_path / "epochs.ndjson")
+
+
+def play(log, number, *results):
+    log.on_trial_start(0, [], trial(number))
+    for each in results:
+        log.on_trial_result(0, [], trial(number), each)
+    return log.records[number]
+
+
+@pytest.mark.parametrize(
+    ("results", "state", "best_epoch"),
+    [
+        ([result(1, 0.1)], "running", 1),
+        ([result(1, 0.1), result(2, 0.3), result(3, 0.2, done=True)], "finished", 2),
+        ([result(1, 0.1, done=True)], "stopped by ASHA", 1),
+        ([result(1, 0.3), result(2, 0.1, done=True, stopped_early=True)], "stopped early", 1),
+    ],
+)
+def test_how_a_trial_ended(log, results, state, best_epoch):
+    record = play(log, 0, *results)
+    assert (record.state, record.best_epoch, record.epochs) == (state, best_epoch, len(results))
+    assert record.seconds == 3.0 * len(results)
+    assert record.metrics == {"recall@20": max(each["recall@20"] for each in results)}
+
+
+def test_a_diverged_trial_keeps_its_best_epoch_and_says_why(log):
+    record = play(
+        log, 0, result(1, 0.2), {"epoch": 2, "recall@20": math.nan, "diverged": "loss became nan", "done": True}
+    )
+    assert (record.state, record.error, record.best_epoch) == ("diverged", "loss became nan", 1)
+
+
+def test_a_failed_trial_says_why(log, tmp_path):
+    error_file = tmp_path / "error.txt"
+    error_file.write_text("Traceback\nValueError: no\n\n")
+    log.on_trial_start(0, [], trial(0))
+    log.on_trial_error(0, [], SimpleNamespace(config=trial(0).config, error_file=str(error_file)))
+    assert (log.records[0].state, log.records[0].error) == ("failed", "ValueError: no")
+
+
+def test_a_trial_whose_process_died_says_so(log):
+    log.on_trial_start(0, [], trial(0))
+    log.on_trial_error(0, [], trial(0))
+    assert log.records[0].error == "the trial's process died"
+
+
+def test_each_finite_epoch_is_a_line(log, tmp_path):
+    play(log, 3, result(1, 0.1), result(2, 0.2))
+    lines = [json.loads(line) for line in (tmp_path / "epochs.ndjson").read_text().splitlines()]
+    assert [(line["trial"], line["epoch"], line["recall@20"]) for line in lines] == [(3, 1, 0.1), (3, 2, 0.2)]
+
+
+def test_totals_and_best(log):
+    play(log, 0, result(1, 0.1), result(2, 0.2), result(3, 0.2, done=True))
+    play(log, 1, result(1, 0.15, done=True))
+    play(log, 2, result(1, 0.05))
+    progress = log.progress()
+    assert progress.states == {"finished": 1, "stopped by ASHA": 1, "running": 1}
+    assert (progress.epochs, progress.best.number, progress.best.best_epoch) == (5, 0, 2)
+    text = render_progress(progress, "recall@20")
+    assert text.startswith(
+        "trials 2/4 done, 1 running | best recall@20 0.2000 (trial 0, epoch 2) | 5 epochs | 1 stopped by ASHA"
+    )
+
+
+def test_trials_still_running_at_the_end_were_interrupted(log):
+    play(log, 0, result(1, 0.1))
+    log.close()
+    assert log.records[0].state == "interrupted"
+
+
+def test_the_first_of_equal_trials_is_best():
+    records = [TrialRecord(number, 0, {}, metrics={"recall@20": 0.5}) for number in (0, 1)]
+    assert best_record(records, "recall@20").number == 0
+    assert best_record([TrialRecord(0, 0, {})], "recall@20") is None
+
+
+def test_the_log_is_pickled_without_the_terminal(tmp_path):
+    log = SearchLog(SPEC, tmp_path / "epochs.ndjson", on_progress=lambda progress: None)
+    play(log, 0, result(1, 0.1))
+    assert pickle.loads(pickle.dumps(log)).records == log.records
+
+
+class Terminal:
+    def __init__(self, is_terminal):
+        self.isatty = lambda: is_terminal
+        self.flush = lambda: None
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+
+@pytest.mark.parametrize(("is_terminal", "lines"), [(True, 0), (False, 1)])
+def test_a_terminal_is_redrawn_and_a_file_gets_lines_now_and_then(log, is_terminal, lines):
+    terminal = Terminal(is_terminal)
+    line = ProgressLine(terminal, "recall@20")
+    play(log, 0, result(1, 0.1))
+    for _ in range(3):
+        line.show(log.progress())
+    assert terminal.text.count("\n") == lines
+    assert terminal.text.count("\r") == (3 if is_terminal else 0)
+
+
+def test_output_of_libraries_goes_to_the_log(tmp_path, capfd):
+    import os
+
+    with captured_output(tmp_path / "ray.log") as terminal:
+        os.write(1, b"from C, out\n")
+        os.write(2, b"from C, err\n")
+        terminal.write("progress\n")
+        terminal.flush()
+    assert (tmp_path / "ray.log").read_text() == "from C, out\nfrom C, err\n"
+    assert capfd.readouterr().err == "progress\n"

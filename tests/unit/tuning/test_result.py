@@ -1,0 +1,125 @@
+"""The result folder: written, read back, protected."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pandas as pd
+import pytest
+
+from gru4rec.errors import SearchError
+from gru4rec.stopping import StoppingCriterion
+from tuning.progress import TrialRecord
+from tuning.report import write_report
+from tuning.result import SearchResult, load_result, result_folder, write_trials
+from tuning.space import PRESETS
+from tuning.spec import SearchSpec
+
+SPEC = SearchSpec(PRESETS["full"], trials=3, criterion=StoppingCriterion("recall@20", 2))
+TRIALS = [
+    TrialRecord(
+        0, 11, {"loss_fn": "bpr-max", "hidden_size": 64, "bpreg": 0.5, "clipnorm": None}, "finished", 10, 4,
+        {"recall@20": 0.5, "mrr@20": 0.2}, 12.5,
+    ),
+    TrialRecord(
+        1, 12, {"loss_fn": "bpr", "hidden_size": 96, "clipnorm": None}, "stopped by ASHA", 3, 3,
+        {"recall@20": 0.6, "mrr@20": 0.1}, 3.0,
+    ),
+    TrialRecord(2, 13, {"loss_fn": "bpr", "hidden_size": 32, "clipnorm": None}, "diverged", 1, error="loss became nan"),
+]  # fmt: skip
+
+
+def enter(path):
+    with result_folder(path, SPEC) as made:
+        return made
+
+
+@pytest.fixture
+def folder(tmp_path):
+    with result_folder(tmp_path / "run", SPEC) as path:
+        write_trials(path, TRIALS)
+    return path
+
+
+def test_what_is_written_is_read_back(folder):
+    result = load_result(folder)
+    assert result.trials == TRIALS
+    assert dataclasses.replace(result.spec, space=SPEC.space) == SPEC
+    assert result.spec.space.dimensions == SPEC.space.dimensions
+
+
+def test_the_best_and_the_leaderboard(folder):
+    result = load_result(folder)
+    assert result.best.number == 1
+    assert [record.number for record in result.leaderboard()] == [1, 0, 2]
+    assert result.trial(2).error == "loss became nan"
+
+
+def test_trials_are_a_table_for_others(folder):
+    table = pd.read_parquet(folder / "trials.parquet")
+    assert table["recall@20"].tolist()[:2] == [0.5, 0.6]
+    assert table["hidden_size"].tolist() == [64, 96, 32]
+
+
+def test_an_unknown_trial(folder):
+    with pytest.raises(SearchError, match="there is no trial 9; this search has trials 0 to 2"):
+        load_result(folder).trial(9)
+
+
+def test_no_trial_with_a_metric(folder):
+    with pytest.raises(SearchError, match="none of 1 trials reported recall@20: loss became nan"):
+        _ = SearchResult(folder, SPEC, TRIALS[2:]).best
+
+
+def test_a_folder_that_holds_a_search_is_refused(folder):
+    with pytest.raises(SearchError, match="run holds another search; hint: choose another --out"):
+        enter(folder)
+
+
+def test_a_folder_that_holds_files_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(SearchError, match="holds other files"):
+        enter(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_an_empty_folder_is_taken(tmp_path):
+    assert (enter(tmp_path) / "search.toml").is_file()
+
+
+def test_a_search_that_fails_before_its_first_epoch_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError), result_folder(tmp_path / "run", SPEC):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_that_fails_later_leaves_what_it_found(tmp_path):
+    with pytest.raises(RuntimeError), result_folder(tmp_path / "run", SPEC) as path:
+        (path / "epochs.ndjson").write_text("{}")
+        raise RuntimeError
+    assert {found.name for found in path.iterdir()} == {"search.toml", "epochs.ndjson"}
+
+
+def test_a_folder_without_a_search(tmp_path):
+    with pytest.raises(SearchError, match="is not the folder of a search"):
+        load_result(tmp_path)
+
+
+def test_a_search_that_has_not_ended(tmp_path):
+    path = enter(tmp_path / "run")
+    with pytest.raises(SearchError, match=r"has no trials.parquet; hint: its search has not ended"):
+        load_result(path)
+
+
+def test_the_report_shows_every_curve_and_needs_no_network(folder):
+    (folder / "epochs.ndjson").write_text(
+        '{"trial": 0, "epoch": 1, "recall@20": 0.4}\n{"trial": 1, "epoch": 1, "recall@20": 0.6}\n'
+    )
+    page = write_report(load_result(folder)).read_text()
+    assert "trial 1, epoch" in page
+    assert "bpreg = 0.5" in page
+    assert "<script src=" not in page
+
+
+def test_no_report_without_epochs(folder):
+    assert write_report(load_result(folder)) is None
