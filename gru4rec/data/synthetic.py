@@ -15,7 +15,7 @@ from gru4rec.errors import ParameterError
 FIRST_SECOND = 1_735_689_600  # 2025-01-01T00:00:00Z
 SUCCESSORS = 8
 ITEMS_PER_CATEGORY = 50
-FOLLOWS_LAST, FOLLOWS_ONE_BEFORE = 0.5, 0.3
+FOLLOWS_LAST, FOLLOWS_ONE_BEFORE = 0.3, 0.5
 
 
 def generate_log(num_sessions: int, num_items: int, days: int = 14, seed: int = 0) -> pd.DataFrame:
