@@ -65,6 +65,8 @@ def run(spec: Path, out: Path, address: str | None, verbose: bool, as_json: bool
         result = search_into(path, specification, data, task, address=address, on_progress=line.show, on_stage=line.say)
     _print_result(result, as_json)
     note(f"wrote {path}; the best model is {result.best_model}")
+    if result.interrupted:
+        raise click.Abort
 
 
 @tune.command()

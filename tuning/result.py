@@ -25,7 +25,7 @@ import pandas as pd
 from gru4rec.errors import SearchError
 from gru4rec.files import atomic_file
 from gru4rec.hyperparameters import NAMES
-from tuning.progress import TrialRecord, best_record
+from tuning.progress import INTERRUPTED, TrialRecord, best_record
 from tuning.spec import SearchSpec, read_spec, render_spec
 
 SPEC, EPOCHS, TRIALS, BEST, REPORT = "search.toml", "epochs.ndjson", "trials.parquet", "best", "report.html"
@@ -78,6 +78,12 @@ class SearchResult:
             if record.number == number:
                 return record
         raise SearchError(f"there is no trial {number}; this search has trials 0 to {len(self.trials) - 1}")
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the search ended before its trials did, and not by its time budget."""
+        ended = len(self.trials) == self.spec.trials and all(record.state != INTERRUPTED for record in self.trials)
+        return not ended and self.spec.time_budget_s is None
 
     @property
     def best_model(self) -> Path:

@@ -13,6 +13,7 @@ from gru4rec.cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
     from gru4rec.data.reading import LogFormat
+    from gru4rec.data.sessions import Sessions
 
 
 @click.command()
@@ -49,7 +50,7 @@ def fit(
     from gru4rec.data.reading import read_log
     from gru4rec.errors import ModelFolderError
     from gru4rec.estimator import resolve_device
-    from gru4rec.fitting import align_validation, fit_trainer
+    from gru4rec.fitting import fit_trainer
     from gru4rec.hyperparameters import HyperParameters
     from gru4rec.model import DEFAULT_METRICS, Model
     from gru4rec.model_folder import save_model
@@ -60,23 +61,13 @@ def fit(
         raise click.UsageError("--patience needs --validation")
     if out.exists():
         raise ModelFolderError(f"{out} exists already", "choose another folder, nothing there is overwritten")
-    values = _read_params(params) | _parse_assignments(assignments)
     sources = [*([params.name] if params else []), *(["--set"] if assignments else [])]
+    values = _read_params(params) | _parse_assignments(assignments)
     hyperparameters = HyperParameters.from_dict(values, " and ".join(sources))
     criterion = StoppingCriterion(metric, *(() if patience is None else (patience,)))
     sessions = read_log(train, log_format).with_own_items()
-    held_out = None
-    if validation is not None:
-        whole = read_log(validation, log_format)
-        held_out = align_validation(whole, sessions)
-        if left_out := whole.num_events - held_out.num_events:
-            note(f"{validation.name}: left out {left_out:,} events with no known item, or alone in their session")
+    held_out = _read_validation(validation, log_format, sessions) if validation else None
     trainer = Trainer(hyperparameters, sessions, seed=seed, device=resolve_device(device))
-
-    def say(record: dict[str, Any]) -> None:
-        figures = "  ".join(f"{key} {value:.4f}" for key, value in record.items() if key == "loss" or "@" in key)
-        note(f"epoch {record['epoch']}/{max_epochs}  {figures}  {record['events_per_second']:,.0f} events/s")
-
     result = fit_trainer(
         trainer,
         max_epochs,
@@ -84,7 +75,7 @@ def fit(
         criterion=criterion,
         stop_early=patience is not None,
         metrics=DEFAULT_METRICS,
-        on_epoch=say,
+        on_epoch=lambda record: note(_render_epoch(record, max_epochs)),
     )
     best = {key: value for key, value in result.epochs[result.best_epoch - 1].items() if "@" in key}
     metrics = {"seed": seed, "epoch": result.best_epoch, "validation": best}
@@ -94,6 +85,22 @@ def fit(
     else:
         print_table(result.epochs, ["epoch", "loss", *best, "events_per_second"])
         note(f"wrote epoch {result.best_epoch} to {out}")
+
+
+def _read_validation(path: Path, log_format: LogFormat, train: Sessions) -> Sessions:
+    from gru4rec.data.reading import read_log
+    from gru4rec.fitting import align_validation
+
+    whole = read_log(path, log_format)
+    known = align_validation(whole, train)
+    if left_out := whole.num_events - known.num_events:
+        note(f"{path.name}: left out {left_out:,} events with no known item, or alone in their session")
+    return known
+
+
+def _render_epoch(record: dict[str, Any], max_epochs: int) -> str:
+    figures = "  ".join(f"{key} {value:.4f}" for key, value in record.items() if key == "loss" or "@" in key)
+    return f"epoch {record['epoch']}/{max_epochs}  {figures}  {record['events_per_second']:,.0f} events/s"
 
 
 def _read_params(path: Path | None) -> dict[str, Any]:

@@ -111,6 +111,15 @@ def test_a_search_that_has_not_ended(tmp_path):
         load_result(path)
 
 
+@pytest.mark.parametrize(
+    ("trials", "time_budget_s", "interrupted"),
+    [(3, None, False), (4, None, True), (4, 60.0, False)],
+)
+def test_fewer_trials_than_asked_for_mean_an_interruption_or_a_budget(folder, trials, time_budget_s, interrupted):
+    spec = dataclasses.replace(SPEC, trials=trials, time_budget_s=time_budget_s)
+    assert SearchResult(folder, spec, TRIALS).interrupted == interrupted
+
+
 def test_the_report_shows_every_curve_and_needs_no_network(folder):
     (folder / "epochs.ndjson").write_text(
         '{"trial": 0, "epoch": 1, "recall@20": 0.4}\n{"trial": 1, "epoch": 1, "recall@20": 0.6}\n'
