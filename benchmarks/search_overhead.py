@@ -21,7 +21,7 @@ from typing import Any
 from gru4rec.cli.output import print_table
 from gru4rec.data.reading import read_log
 from gru4rec.data.synthetic import generate_log
-from gru4rec.stopping import StoppingCriterion
+from gru4rec.stopping import StoppingRule
 from tuning.progress import Progress
 from tuning.ray_runtime import ray_for
 from tuning.search import SearchData, make_task, run_trials
@@ -38,7 +38,7 @@ def measure(trials: int, epochs: int, data: SearchData) -> dict[str, Any]:
         dataclasses.replace(PRESETS["full"], points=()),
         trials=trials,
         max_epochs=epochs,
-        criterion=StoppingCriterion("recall@20", epochs),
+        criterion=StoppingRule("recall@20", epochs),
         grace_period=epochs,
     )
     task = make_task(spec, data)
