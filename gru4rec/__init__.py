@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from gru4rec.hyperparameters import HyperParameters
     from gru4rec.model import Model
     from gru4rec.model_folder import load_model, save_model
-    from gru4rec.stopping import EarlyStopping, StoppingCriterion
+    from gru4rec.stopping import EarlyStopping, EarlyStoppingException, StoppingCriterion, StoppingRule
     from gru4rec.training import Trainer
 
 _MODULES = {
     "EarlyStopping": "gru4rec.stopping",
+    "EarlyStoppingException": "gru4rec.stopping",
     "GRU4RecCrossEntropy": "gru4rec.estimator",
     "GRU4RecError": "gru4rec.errors",
     "GRU4RecNegSampling": "gru4rec.estimator",
@@ -31,6 +32,7 @@ _MODULES = {
     "Model": "gru4rec.model",
     "Sessions": "gru4rec.data.sessions",
     "StoppingCriterion": "gru4rec.stopping",
+    "StoppingRule": "gru4rec.stopping",
     "Trainer": "gru4rec.training",
     "filter_support": "gru4rec.data.splitting",
     "load_model": "gru4rec.model_folder",
@@ -43,6 +45,7 @@ _MODULES = {
 
 __all__ = [
     "EarlyStopping",
+    "EarlyStoppingException",
     "GRU4RecCrossEntropy",
     "GRU4RecError",
     "GRU4RecNegSampling",
@@ -52,6 +55,7 @@ __all__ = [
     "Model",
     "Sessions",
     "StoppingCriterion",
+    "StoppingRule",
     "Trainer",
     "filter_support",
     "load_model",

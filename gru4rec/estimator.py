@@ -5,42 +5,50 @@ from __future__ import annotations
 import hashlib
 import inspect
 import secrets
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, cast
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from gru4rec.data.interactions import Interactions, check_interactions, is_interactions, read_interactions
 from gru4rec.data.reading import read_log
-from gru4rec.data.sessions import Sessions
+from gru4rec.data.sessions import ItemVocabulary, Sessions
 from gru4rec.errors import ParameterError, unknown_name
-from gru4rec.fitting import EpochRecord, align_validation, fit_trainer
+from gru4rec.fitting import EpochRecord, Validation, align_validation, fit_trainer
 from gru4rec.hyperparameters import NAMES, HyperParameters
 from gru4rec.model import DEFAULT_METRICS, Evaluation, Model, Recommendations
 from gru4rec.model_folder import load_model, save_model
-from gru4rec.stopping import StoppingCriterion
+from gru4rec.stopping import StoppingCriterion, StoppingRule
 from gru4rec.training import Trainer
 
-Log = Sessions | pd.DataFrame
+Log = Sessions | pd.DataFrame | Interactions
 
 
 class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """What both estimators share. X and validation data are `Sessions`, or DataFrames with SessionId, ItemId, Time."""
+    """What both estimators share.
 
-    def fit(self, X: Log, validation_data: Log | None = None) -> Self:  # noqa: N803 - scikit-learn's name
-        """Train on the sessions of X.
+    A log is `Sessions`, a DataFrame with SessionId, ItemId and Time, or an InteractionMatrix as of recpack, whose users
+    are then the sessions.
+    """
+
+    def fit(self, X: Log, validation_data: Log | tuple[Interactions, Interactions] | None = None) -> Self:  # noqa: N803
+        """Train on the sessions of X, or on the histories of its users.
 
         Parameters
         ----------
-        X : Sessions or DataFrame
-        validation_data : Sessions or DataFrame, optional
-            After each epoch the next item of every step is ranked among all items; the best epoch's weights are kept
-            unless `keep_last`. Events with items that X lacks are left out.
+        X : Sessions, DataFrame or InteractionMatrix
+        validation_data : Sessions or DataFrame, or two InteractionMatrix objects, optional
+            After each epoch `stopping_criterion` is computed on it, and the best epoch's weights are kept unless
+            `keep_last`. Of sessions the next item of every step is ranked among all items, and items that X lacks are
+            left out. Of two matrices (in, out) the first is the histories to predict from, the second what is true.
 
         Returns
         -------
@@ -53,33 +61,41 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             When a parameter is out of range.
         DataError
             When X or the validation data hold nothing to learn from or to rank.
+        TypeError
+            When X or the validation data are something else, a csr matrix in particular.
+        ValueError
+            When matrices lack timestamps or differ in shape.
         DivergedError
             When the loss becomes NaN or infinite.
         """
         params = self.get_params(deep=False)
-        criterion = StoppingCriterion(
-            params["stopping_criterion"], params["max_iter_no_change"], params["min_improvement"]
-        )
+        rule = StoppingRule(params["stopping_criterion"], params["max_iter_no_change"], params["min_improvement"])
         hyperparameters = self._hyperparameters(params)
-        train = _sessions(X).with_own_items()
+        if is_interactions(X):
+            self.num_items_ = check_interactions(X=X, **_named_pair(validation_data))[1]
+            train = read_interactions(X).with_own_items()
+        else:
+            train = _sessions(X).with_own_items()
+            self.num_items_ = train.num_items
         seed = params["seed"]
         self.seed_: int = secrets.randbits(63) if seed is None else seed
         trainer = Trainer(hyperparameters, train, seed=self.seed_, device=resolve_device(params["device"]))
-        validation = self._validation(validation_data, train, params["validation_sample_size"])
+        model = Model(trainer.network, train.items)
         result = fit_trainer(
             trainer,
             params["max_epochs"],
-            validation,
-            criterion=criterion,
+            self._validation(validation_data, model, train, rule, params["validation_sample_size"]),
+            criterion=rule,
             stop_early=params["stop_early"],
             keep_last=params["keep_last"],
             metrics=DEFAULT_METRICS,
         )
         self.history_: list[EpochRecord] = result.epochs
         self.best_epoch_ = result.best_epoch
-        self.num_items_ = train.num_items
-        metrics = {"seed": self.seed_, "epoch": result.best_epoch, "validation": self._metrics_of(result.best_epoch)}
-        self.model_ = Model(trainer.network, train.items, metrics)
+        record = result.epochs[result.best_epoch - 1]
+        best = {key: record[key] for key in dict.fromkeys([rule.metric, *DEFAULT_METRICS]) if key in record}
+        metrics = {"seed": self.seed_, "epoch": result.best_epoch, "validation": best}
+        self.model_ = replace(model, metrics=metrics)
         if params["save_best_to_file"]:
             self.save()
         return self
@@ -95,24 +111,59 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         return self.model_.evaluate(_sessions(sessions))
 
     def predict(self, X: Log) -> sparse.csr_matrix:  # noqa: N803 - scikit-learn's name
-        """Return next-item scores, shape (sessions of X, items of the model), of the `predict_topK` best items each.
+        """Return the score of each next item, of the `predict_topK` best ones only where it is set.
 
-        Scores are shifted so that the lowest kept one of a row is just above zero: what is stored is what ranks.
+        Parameters
+        ----------
+        X : Sessions, DataFrame or InteractionMatrix
+            Histories; what they hold beyond the items of the training log is left out.
+
+        Returns
+        -------
+        csr_matrix
+            Of an InteractionMatrix: of its shape. Of a log: a row per session in order of their start, a column per
+            item of the model. Scores may be negative, so what is not stored is not a score of 0. Rows without
+            a known item are empty; a warning counts those that have a history.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit` or `load`.
+        ParameterError
+            When `predict_topK` is less than 1.
+        ValueError
+            When the number of columns is not that of the matrix that was fitted.
         """
         check_is_fitted(self, "model_")
-        sessions = _sessions(X)
         k = self.get_params(deep=False)["predict_topK"]
         if k is not None and k < 1:
             raise ParameterError(f"predict_topK must be a whole number >= 1 or None, got {k!r}")
-        numbered = replace(sessions, session_ids=np.arange(sessions.num_sessions))  # a log may hold an id twice
-        table = self.model_.recommend(numbered, self.num_items_ if k is None else k).table
-        numbers = table["session"].to_numpy()
-        scores = table["score"].to_numpy(dtype=np.float64)
-        lowest = pd.Series(scores).groupby(numbers).transform("min").to_numpy()
-        columns = self.model_.items.encode(table["item"].to_numpy())
-        return sparse.csr_matrix(
-            (scores - lowest + 1e-6, (numbers, columns)), shape=(sessions.num_sessions, self.num_items_)
-        )
+        if not is_interactions(X):
+            histories = _sessions(X)
+            numbered = replace(histories, session_ids=np.arange(histories.num_sessions))
+            columns = ItemVocabulary(np.arange(self.num_items_))
+            return self._predict(self.model_, numbered, columns, (histories.num_sessions, self.num_items_), k)
+        shape = check_interactions(X=X)
+        if shape[1] != self.num_items_:
+            raise ValueError(f"X has shape {shape}, but the model was fitted on {self.num_items_} items (columns)")
+        return self._predict(self.model_, read_interactions(X), self.model_.items, shape, k)
+
+    def _predict(
+        self, model: Model, histories: Sessions, columns: ItemVocabulary, shape: tuple[int, int], k: int | None
+    ) -> sparse.csr_matrix:
+        """Return the scores of histories whose session ids are row numbers; `columns.ids` has each item's column."""
+        known, _ = histories.with_items_of(model.items)
+        if known.num_sessions < histories.num_sessions:
+            missing = histories.num_sessions - known.num_sessions
+            warnings.warn(
+                f"{self.name} made no recommendation for {missing} of {histories.num_sessions} users: none of their "
+                "items is in the training log",
+                stacklevel=3,
+            )
+        items, scores = model.best_items(known, len(model.items) if k is None else k)
+        scores[scores == 0.0] = np.finfo(np.float32).tiny  # a score of 0 would look like none
+        rows = np.repeat(known.session_ids, items.shape[1])
+        return sparse.csr_matrix((scores.ravel(), (rows, columns.ids[items.ravel()])), shape=shape)
 
     def save(self) -> Path:
         """Write the model folder `filename`, replacing an earlier one."""
@@ -167,20 +218,46 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     def _hyperparameters(self, params: dict[str, Any]) -> HyperParameters:
         return HyperParameters(**{name: value for name, value in params.items() if name in NAMES})
 
-    def _validation(self, data: Log | None, train: Sessions, sample_size: int | None) -> Sessions | None:
+    def _validation(
+        self, data: Any, model: Model, train: Sessions, rule: StoppingRule, sample_size: int | None
+    ) -> Validation | None:
         if sample_size is not None and sample_size < 1:
             raise ParameterError(f"validation_sample_size must be a whole number >= 1 or None, got {sample_size!r}")
         if data is None:
             return None
+        if isinstance(data, (tuple, list)):
+            return self._matrix_validation(model, data[0], data[1], rule, sample_size)
+        if rule.minimize:
+            raise ParameterError(f"stopping_criterion {rule.metric!r} needs validation data as a pair of matrices")
         known = align_validation(_sessions(data), train)
-        if sample_size is None or sample_size >= known.num_sessions:
-            return known
-        chosen = np.zeros(known.num_sessions, dtype=bool)
-        chosen[np.random.default_rng(self.seed_).choice(known.num_sessions, sample_size, replace=False)] = True
-        return known.select_sessions(chosen)
+        return known.select_sessions(self._sample(known.num_sessions, sample_size))
 
-    def _metrics_of(self, epoch: int) -> dict[str, float]:
-        return {key: value for key, value in self.history_[epoch - 1].items() if "@" in key}
+    def _matrix_validation(
+        self, model: Model, histories: Interactions, true: Interactions, rule: StoppingRule, sample_size: int | None
+    ) -> Validation:
+        shape = check_interactions(**{"validation_data[0]": histories, "validation_data[1]": true})
+        sessions = read_interactions(histories)
+        sessions = sessions.select_sessions(self._sample(sessions.num_sessions, sample_size))
+        chosen = np.zeros(shape[0], dtype=bool)
+        chosen[sessions.session_ids] = True
+        expected = sparse.csr_matrix(true.values[chosen])
+        criterion = StoppingCriterion.from_rule(rule)
+
+        def validate(_: Trainer) -> dict[str, float]:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # users without known items count against the model, each epoch anew
+                predicted = self._predict(model, sessions, model.items, shape, criterion.kwargs.get("k"))
+            return {rule.metric: criterion.evaluate(expected, predicted[chosen])}
+
+        return validate
+
+    def _sample(self, count: int, sample_size: int | None) -> npt.NDArray[np.bool_]:
+        """Return a mask of `sample_size` out of `count`, the same for the same seed; None takes all."""
+        if sample_size is None or sample_size >= count:
+            return np.ones(count, dtype=bool)
+        chosen = np.zeros(count, dtype=bool)
+        chosen[np.random.default_rng(self.seed_).choice(count, sample_size, replace=False)] = True
+        return chosen
 
 
 class GRU4RecNegSampling(GRU4Rec):
@@ -195,8 +272,8 @@ class GRU4RecNegSampling(GRU4Rec):
     max_epochs : int
         Passes over the training log.
     stopping_criterion : str
-        Validation metric that says which epoch is best: 'recall', 'mrr' or 'ndcg' (at 50), or with a cut-off, e.g.
-        'recall@20'.
+        Validation metric that says which epoch is best: 'recall', 'ndcg', 'precision' or 'mrr' (at 50), or with
+        a cut-off, e.g. 'recall@20'; with a pair of matrices as validation data also 'bpr' and 'warp', minimised.
     stop_early : bool
         Stop after `max_iter_no_change` epochs in a row that do not improve the criterion by more than
         `min_improvement`.
@@ -373,9 +450,22 @@ def resolve_device(device: str) -> torch.device:
     return resolved
 
 
-def _sessions(log: Log) -> Sessions:
+def _named_pair(validation_data: Any) -> dict[str, Any]:
+    """Return the two matrices of validation data by the names that messages call them; none without any."""
+    if validation_data is None:
+        return {}
+    if not (isinstance(validation_data, (tuple, list)) and len(validation_data) == 2):
+        raise TypeError(
+            "validation_data of an InteractionMatrix must be a pair (in, out) of InteractionMatrix objects, got "
+            f"{type(validation_data).__name__}"
+        )
+    return {f"validation_data[{place}]": matrix for place, matrix in enumerate(validation_data)}
+
+
+def _sessions(log: Any) -> Sessions:
     if isinstance(log, Sessions):
         return log
     if isinstance(log, pd.DataFrame):
         return read_log(log)
-    raise TypeError(f"expected Sessions or a DataFrame with a row per event, got {type(log).__name__}")
+    check_interactions(X=log)
+    return read_interactions(log)

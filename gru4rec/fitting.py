@@ -9,11 +9,13 @@ from typing import Any
 from gru4rec.data.sessions import Sessions
 from gru4rec.errors import DataError, ParameterError
 from gru4rec.hyperparameters import Integer
-from gru4rec.stopping import EarlyStopping, StoppingCriterion
+from gru4rec.stopping import EarlyStopping, StoppingRule
 from gru4rec.training import Trainer
 
 EpochRecord = dict[str, Any]
 """One epoch: the fields of `EpochResult`, `events_per_second`, and the validation metrics by key."""
+
+Validation = Sessions | Callable[[Trainer], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,13 @@ def align_validation(validation: Sessions, train: Sessions) -> Sessions:
     return known
 
 
-def run_epoch(trainer: Trainer, validation: Sessions | None, metrics: Iterable[str]) -> EpochRecord:
+def run_epoch(trainer: Trainer, validation: Validation | None, metrics: Iterable[str]) -> EpochRecord:
     """Train one epoch and validate: the same in `fit` and in a trial of a search."""
     result = trainer.train_epoch()
     record: EpochRecord = asdict(result) | {"events_per_second": result.num_targets / max(result.seconds, 1e-9)}
-    if validation is not None:
+    if callable(validation):
+        record |= validation(trainer)
+    elif validation is not None:
         record |= trainer.validate(validation, metrics)
     return record
 
@@ -64,9 +68,9 @@ def run_epoch(trainer: Trainer, validation: Sessions | None, metrics: Iterable[s
 def fit_trainer(
     trainer: Trainer,
     max_epochs: int,
-    validation: Sessions | None = None,
+    validation: Validation | None = None,
     *,
-    criterion: StoppingCriterion | None = None,
+    criterion: StoppingRule | None = None,
     stop_early: bool = False,
     keep_last: bool = False,
     metrics: Iterable[str] = (),
@@ -76,9 +80,10 @@ def fit_trainer(
 
     Parameters
     ----------
-    validation : Sessions, optional
-        Over the vocabulary of the training log. Without it the last weights are kept.
-    criterion : StoppingCriterion, optional
+    validation : Sessions or callable, optional
+        Sessions over the vocabulary of the training log, or a function that returns metrics by key. Without it the last
+        weights are kept.
+    criterion : StoppingRule, optional
         Which epoch is best, and how long to wait for a better one.
     stop_early : bool
         Stop when the criterion's patience has run out.
@@ -100,7 +105,7 @@ def fit_trainer(
         raise ParameterError(f"max_epochs must be {expected}, got {max_epochs!r}")
     if stop_early and validation is None:
         raise ParameterError("stop_early=True needs validation data")
-    criterion = criterion or StoppingCriterion()
+    criterion = criterion or StoppingRule()
     stopping = EarlyStopping(criterion)
     wanted = list(dict.fromkeys([criterion.metric, *metrics]))
     epochs: list[EpochRecord] = []

@@ -43,7 +43,22 @@ def ndcg(ranks: Ranks, k: int) -> float:
     return float(np.mean(np.where(ranks <= k, 1.0 / np.log2(ranks + 1.0), 0.0)))
 
 
-METRICS: dict[str, Callable[[Ranks, int], float]] = {"recall": recall, "mrr": mrr, "ndcg": ndcg}
+def precision(ranks: Ranks, k: int) -> float:
+    """Share of the first k items that are the target: recall / k.
+
+    >>> precision(np.array([1, 3, 50]), 2)
+    0.16666666666666666
+    """
+    return recall(ranks, k) / k
+
+
+METRICS: dict[str, Callable[[Ranks, int], float]] = {
+    "recall": recall,
+    "mrr": mrr,
+    "ndcg": ndcg,
+    "precision": precision,
+}
+REPORTED = ("recall", "mrr", "ndcg")
 
 
 def parse_metric(key: str) -> tuple[str, int]:
@@ -77,9 +92,9 @@ def compute_metrics(ranks: Ranks, keys: Iterable[str]) -> dict[str, float]:
 
 
 def metric_keys(cutoffs: Iterable[int]) -> list[str]:
-    """Return the keys of every metric at every cut-off.
+    """Return the keys of the metrics that reports show, at every cut-off.
 
     >>> metric_keys([20])
     ['recall@20', 'mrr@20', 'ndcg@20']
     """
-    return [f"{name}@{k}" for k in cutoffs for name in METRICS]
+    return [f"{name}@{k}" for k in cutoffs for name in REPORTED]

@@ -7,17 +7,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
 
-from gru4rec.data.sessions import AnyArray, IntArray, ItemVocabulary, Sessions, ranges
+from gru4rec.data.sessions import AnyArray, IndexArray, IntArray, ItemVocabulary, Sessions, ranges
 from gru4rec.errors import DivergedError, ParameterError
 from gru4rec.evaluation import SCORES_PER_BLOCK, Steps, compute_ranks, session_states
 from gru4rec.hyperparameters import HyperParameters
 from gru4rec.metrics import compute_metrics, metric_keys
 from gru4rec.nn.network import Network
 
+FloatArray = npt.NDArray[np.float32]
 DEFAULT_METRICS = tuple(metric_keys([20]))
 
 
@@ -114,26 +116,10 @@ class Model:
         DivergedError
             When scores are not finite.
         """
-        if k < 1:
-            raise ParameterError(f"k must be a whole number >= 1, got {k}")
         numbered = replace(sessions, session_ids=np.arange(sessions.num_sessions))
         known, num_unknown = numbered.with_items_of(self.items)
-        k = min(k, len(self.items))
-        best_items = np.zeros((known.num_sessions, k), dtype=np.int64)
-        best_scores = np.zeros((known.num_sessions, k), dtype=np.float32)
-        block = max(1, SCORES_PER_BLOCK // len(self.items))
-        with torch.inference_mode():
-            for positions, states in session_states(self.network, known, known.lengths, "last"):
-                at = np.searchsorted(known.offsets, positions, side="right") - 1
-                for first in range(0, len(at), block):
-                    part = slice(first, first + block)
-                    scores = self.network.scores(states[part])
-                    if exclude_seen:
-                        _mask_seen(scores, known, at[part])
-                    best = scores.topk(k, dim=1)
-                    best_scores[at[part]], best_items[at[part]] = best.values.cpu(), best.indices.cpu()
-        if not (best_scores < np.inf).all():  # NaN and infinity rank first; -infinity is an item that was seen
-            raise DivergedError("the model's scores are not finite", "train with a lower learning_rate or momentum")
+        best_items, best_scores = self.best_items(known, k, exclude_seen)
+        k = best_items.shape[1]
         table = pd.DataFrame(
             {
                 "session": np.repeat(sessions.session_ids[known.session_ids], k),
@@ -145,6 +131,45 @@ class Model:
         table = table[np.isfinite(table["score"])].reset_index(drop=True)
         silent = np.setdiff1d(numbered.session_ids, known.session_ids)
         return Recommendations(table, num_unknown, sessions.session_ids[silent])
+
+    def best_items(self, known: Sessions, k: int, exclude_seen: bool = False) -> tuple[IndexArray, FloatArray]:
+        """Return the k best next items of each session and their scores, both of shape (num_sessions, k), best first.
+
+        Parameters
+        ----------
+        known : Sessions
+            Over the vocabulary of the model.
+        k : int
+            Fewer where the catalogue is smaller.
+        exclude_seen : bool
+            Give items that are in the session the score minus infinity.
+
+        Raises
+        ------
+        ParameterError
+            When k is less than 1.
+        DivergedError
+            When scores are not finite.
+        """
+        if k < 1:
+            raise ParameterError(f"k must be a whole number >= 1, got {k}")
+        k = min(k, len(self.items))
+        items = np.zeros((known.num_sessions, k), dtype=np.int32)
+        scores = np.zeros((known.num_sessions, k), dtype=np.float32)
+        block = max(1, SCORES_PER_BLOCK // len(self.items))
+        with torch.inference_mode():
+            for positions, states in session_states(self.network, known, known.lengths, "last"):
+                at = np.searchsorted(known.offsets, positions, side="right") - 1
+                for first in range(0, len(at), block):
+                    part = slice(first, first + block)
+                    of_all = self.network.scores(states[part])
+                    if exclude_seen:
+                        _mask_seen(of_all, known, at[part])
+                    best = of_all.topk(k, dim=1)
+                    scores[at[part]], items[at[part]] = best.values.cpu(), best.indices.cpu()
+        if not (scores < np.inf).all():  # NaN and infinity rank first; -infinity is an item that was seen
+            raise DivergedError("the model's scores are not finite", "train with a lower learning_rate or momentum")
+        return items, scores
 
 
 def _mask_seen(scores: Tensor, sessions: Sessions, rows: IntArray) -> None:

@@ -99,7 +99,7 @@ def render_card(model: Model) -> str:
     return f"""# GRU4Rec next-item recommender
 
 Given the items of a session so far, it scores {len(model.items):,} items by how likely each is to come next.
-Trained with gru4rec-tune {version("gru4rec-tune")}.
+{_origin(model)}
 
 ## Use
 
@@ -129,6 +129,16 @@ Recall, MRR and NDCG of the next item at every step, ranked among all items, tie
 |---|---|
 {rows}
 """
+
+
+def _origin(model: Model) -> str:
+    program = f"gru4rec-tune {version('gru4rec-tune')}"
+    if "converted_from" in model.metrics:
+        return (
+            f"Converted from `{model.metrics['converted_from']}` by {program}. That file does not say how it was "
+            "trained: of the hyperparameters below, sizes and dropout are the model's own, the rest are defaults."
+        )
+    return f"Trained with {program}."
 
 
 def _config(model: Model) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class Trainer:
         self.device = torch.device(device)
         self.epoch = 0
         self._generators = {
-            name: torch.Generator(self.device).manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
+            name: torch.Generator(self.device).manual_seed(int(seeds.generate_state(1, np.uint64)[0]) >> 1)
             for name, seeds in zip(
                 ("weights", "dropout", "negatives"), np.random.SeedSequence(seed).spawn(3), strict=True
             )

@@ -5,7 +5,10 @@ The oracles say the formulas of the papers as plainly as possible and leave all 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -79,6 +82,47 @@ def make_model() -> Callable[..., Model]:
         return Model(Network(len(items), hyperparameters, weights), items)
 
     return make
+
+
+@pytest.fixture
+def save_recpack_file(monkeypatch: pytest.MonkeyPatch) -> Callable[..., torch.nn.Module]:
+    """Write what recpack 0.3.6 writes, without recpack: a whole module, pickled under the name of recpack's class.
+
+    `change` may alter the module before it is saved. Returns the module.
+    """
+
+    def save(
+        path: Path,
+        num_items: int = 7,
+        hidden_size: int = 4,
+        num_components: int = 3,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        change: Callable[[Any], object] = lambda module: None,
+    ) -> torch.nn.Module:
+        home = "recpack.algorithms.gru4rec"
+        kind = type("GRU4RecTorch", (torch.nn.Module,), {"__module__": home})
+        module: Any = kind()
+        module.num_items = module.output_size = module.pad_token = num_items
+        module.num_components, module.hidden_size = num_components, hidden_size
+        module.drop = torch.nn.Dropout(dropout, inplace=True)
+        module.emb = torch.nn.Embedding(num_items + 1, num_components, padding_idx=num_items)
+        inner = dropout if num_layers > 1 else 0
+        module.rnn = torch.nn.GRU(num_components, hidden_size, num_layers, batch_first=True, dropout=inner)
+        module.lin = torch.nn.Linear(hidden_size, num_items + 1)
+        generator = torch.Generator().manual_seed(num_layers)
+        with torch.no_grad():
+            for weight in module.parameters():
+                weight.copy_(torch.randn(weight.shape, generator=generator))
+        change(module)
+        with monkeypatch.context() as patch:
+            for name in ("recpack", "recpack.algorithms", home):
+                patch.setitem(sys.modules, name, ModuleType(name))
+            patch.setattr(sys.modules[home], "GRU4RecTorch", kind, raising=False)
+            torch.save(module, path)
+        return module
+
+    return save
 
 
 def _ids(values: Iterable[Any]) -> AnyArray:

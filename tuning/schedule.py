@@ -1,4 +1,4 @@
-"""ASHA across all trials, on the metric of the same `StoppingCriterion` that stops each trial by itself.
+"""ASHA across all trials, on the metric of the same `StoppingRule` that stops each trial by itself.
 
 Ray's scheduler is the stopping variant of ASHA (Li et al., "A System for Massively Parallel Hyperparameter Tuning",
 MLSys 2020): at the epochs grace_period * reduction_factor ** k a trial goes on only while it is among the best

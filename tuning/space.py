@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import numpy as np
+
 from gru4rec.errors import ParameterError
 from gru4rec.hyperparameters import HyperParameters
 
@@ -123,6 +125,38 @@ class Space:
             if inside and not contradicted and inside not in fitted:
                 fitted.append(inside)
         return fitted
+
+
+class RandomTrial:
+    """Draws uniformly from ranges, for trying a space out without Optuna."""
+
+    number = 0
+
+    def __init__(self, seed: int) -> None:
+        self._random = np.random.default_rng(seed)
+
+    def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
+        return float(self._random.uniform(low, high))
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
+        return int(self._random.integers(low, high, endpoint=True))
+
+    def suggest_categorical(self, name: str, choices: tuple[Value, ...]) -> Value:
+        return choices[self._random.integers(len(choices))]
+
+
+def check_points(space: Space, count: int = 100) -> None:
+    """Try `count` random points and the known-good ones.
+
+    Raises
+    ------
+    ParameterError
+        When one of them is no valid set of hyperparameters.
+    """
+    for seed in range(count):
+        HyperParameters.from_dict(space.suggest(RandomTrial(seed)), "space: a point of it is not valid")
+    for point in space.fitted_points():
+        HyperParameters.from_dict({**space.fixed, **point}, "points")
 
 
 def sort_dimensions(dimensions: Iterable[Dimension], fixed: Iterable[str]) -> tuple[Dimension, ...]:

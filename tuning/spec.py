@@ -14,9 +14,9 @@ import tomli_w
 
 from gru4rec.data.reading import LogFormat
 from gru4rec.errors import GRU4RecError, ParameterError, SpecificationError, unknown_name
-from gru4rec.hyperparameters import NAMES, HyperParameters, Integer, domain_of
-from gru4rec.stopping import StoppingCriterion
-from tuning.space import PRESETS, Dimension, Space, Value, sort_dimensions
+from gru4rec.hyperparameters import NAMES, Integer, domain_of
+from gru4rec.stopping import StoppingRule
+from tuning.space import PRESETS, Dimension, Space, Value, check_points, sort_dimensions
 
 DEFAULT_PRESET = "full"
 NONE_IN_TOML = "none"  # TOML has no null
@@ -59,7 +59,7 @@ class SearchSpec:
         Epochs that a trial gets at most (ASHA's R).
     seed : int
         Of the sampler; each trial's own seed derives from it and the trial's number.
-    criterion : StoppingCriterion
+    criterion : StoppingRule
         What to maximise, and the patience of each trial.
     grace_period : int or 'auto'
         Epochs before ASHA may stop a trial (ASHA's r). 'auto' is a quarter of `max_epochs`, rounded up: losses learn at
@@ -82,7 +82,7 @@ class SearchSpec:
     trials: int = 20
     max_epochs: int = 10
     seed: int = 0
-    criterion: StoppingCriterion = field(default_factory=lambda: StoppingCriterion("recall@20", 3))
+    criterion: StoppingRule = field(default_factory=lambda: StoppingRule("recall@20", 3))
     grace_period: int | Literal["auto"] = "auto"
     reduction_factor: int = 3
     max_concurrent_trials: int | Literal["auto"] = "auto"
@@ -92,6 +92,10 @@ class SearchSpec:
     refit: bool = True
 
     def __post_init__(self) -> None:
+        if self.criterion.minimize:
+            raise SpecificationError(
+                f"stopping.metric must be a rank metric such as 'recall@20', got {self.criterion.metric!r}"
+            )
         if self.grace_period == "auto":
             object.__setattr__(self, "grace_period", math.ceil(self.max_epochs / 4))
         if int(self.grace_period) > self.max_epochs:
@@ -142,7 +146,7 @@ def parse_spec(content: Mapping[str, Any], source: str, folder: Path) -> SearchS
         section.reject_unknown()
     if not problems:
         try:
-            criterion = StoppingCriterion(str(metric), int(patience), float(min_improvement or 0.0))
+            criterion = StoppingRule(str(metric), int(patience), float(min_improvement or 0.0))
             return SearchSpec(space=space, data=data, criterion=criterion, **settings)
         except GRU4RecError as error:
             problems.append(str(error) if isinstance(error, SpecificationError) else f"stopping: {error}")
@@ -270,11 +274,18 @@ def _parse_space(root: _Section) -> Space:
             root.problems.append(f"{name} is both in [fixed] and in [space]")
         fixed[name] = None if value == NONE_IN_TOML else value
     fixed = {name: value for name, value in fixed.items() if name not in own}
+    root.problems += [
+        f"fixed: {name} must be {expected}, got {value!r}"
+        for name, value in fixed.items()
+        if name in NAMES and (expected := domain_of(name).problem(value)) is not None
+    ]
     searched = [dimension for name, dimension in dimensions.items() if name not in fixed]
     points = _parse_points(root, base)
     try:
-        HyperParameters.from_dict({name: value for name, value in fixed.items() if name in NAMES}, "fixed")
-        return Space(sort_dimensions(searched, fixed), fixed, points)
+        space = Space(sort_dimensions(searched, fixed), fixed, points)
+        if not root.problems:
+            check_points(space)
+        return space
     except ParameterError as error:
         root.problems.append(str(error))
         return Space(())

@@ -15,7 +15,7 @@ from gru4rec.errors import DivergedError
 from gru4rec.estimator import resolve_device
 from gru4rec.fitting import run_epoch
 from gru4rec.hyperparameters import NAMES, HyperParameters
-from gru4rec.stopping import EarlyStopping, StoppingCriterion
+from gru4rec.stopping import EarlyStopping, StoppingRule
 from gru4rec.training import Trainer
 
 CHECKPOINT = "state.pt"
@@ -31,7 +31,7 @@ class TrialTask:
         Without ids (`Sessions.without_ids`), over the vocabulary of the training log.
     metrics : tuple of str
         Keys to report.
-    criterion : StoppingCriterion
+    criterion : StoppingRule
     max_epochs : int
     threads : int
     device : str
@@ -40,7 +40,7 @@ class TrialTask:
     train: Sessions
     validation: Sessions
     metrics: tuple[str, ...]
-    criterion: StoppingCriterion
+    criterion: StoppingRule
     max_epochs: int
     threads: int
     device: str

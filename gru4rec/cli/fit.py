@@ -54,7 +54,7 @@ def fit(
     from gru4rec.hyperparameters import HyperParameters
     from gru4rec.model import DEFAULT_METRICS, Model
     from gru4rec.model_folder import save_model
-    from gru4rec.stopping import StoppingCriterion
+    from gru4rec.stopping import StoppingRule
     from gru4rec.training import Trainer
 
     if patience is not None and validation is None:
@@ -64,7 +64,7 @@ def fit(
     sources = [*([params.name] if params else []), *(["--set"] if assignments else [])]
     values = _read_params(params) | _parse_assignments(assignments)
     hyperparameters = HyperParameters.from_dict(values, " and ".join(sources))
-    criterion = StoppingCriterion(metric, *(() if patience is None else (patience,)))
+    criterion = StoppingRule(metric, *(() if patience is None else (patience,)))
     sessions = read_log(train, log_format).with_own_items()
     held_out = _read_validation(validation, log_format, sessions) if validation else None
     trainer = Trainer(hyperparameters, sessions, seed=seed, device=resolve_device(device))

@@ -15,6 +15,7 @@ BUILT_IN = {
     "fit": "gru4rec.cli.fit:fit",
     "evaluate": "gru4rec.cli.evaluate:evaluate",
     "recommend": "gru4rec.cli.recommend:recommend",
+    "convert": "gru4rec.cli.convert:convert",
 }
 INTERRUPTED = 130
 

@@ -206,7 +206,7 @@ def _ids(column: pa.ChunkedArray, name: str, place: _Place) -> tuple[IntArray, A
         raise DataError(f"{place.name}: {name} must hold integers or text, got {column.type}")
     encoded = column.combine_chunks().dictionary_encode()
     codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    unique = _unique_ids(encoded.dictionary)
+    unique = native_ids(encoded.dictionary)
     order = np.argsort(unique, kind="stable")
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
@@ -230,7 +230,7 @@ def _int64(column: pa.ChunkedArray, name: str, place: _Place) -> pa.ChunkedArray
         raise DataError(f"{place.name}: {name} has a number beyond 64 bits: {error}") from None
 
 
-def _unique_ids(dictionary: pa.Array) -> AnyArray:
+def native_ids(dictionary: pa.Array) -> AnyArray:
     """Return ids as int64 when all of them are canonical decimal integers (not '007'), else as text."""
     if pa.types.is_integer(dictionary.type):
         return np.asarray(dictionary.to_numpy())

@@ -15,7 +15,7 @@ from gru4rec.errors import ClusterError, DataError, SearchError
 from gru4rec.estimator import GRU4RecNegSampling
 from gru4rec.fitting import fit_trainer
 from gru4rec.hyperparameters import HyperParameters
-from gru4rec.stopping import StoppingCriterion
+from gru4rec.stopping import StoppingRule
 from gru4rec.training import Trainer
 from tuning import Dimension, SearchData, SearchSpec, Space, load_result, tune
 from tuning.search import make_task
@@ -32,7 +32,7 @@ SPACE = Space(
     {"embedding": "tied", "num_negatives": 32, "batch_size": 16},
 )
 SPEC = SearchSpec(
-    SPACE, trials=4, max_epochs=3, seed=1, criterion=StoppingCriterion("recall@20", 2), max_concurrent_trials=1
+    SPACE, trials=4, max_epochs=3, seed=1, criterion=StoppingRule("recall@20", 2), max_concurrent_trials=1
 )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gru4rec.errors import DivergedError, ParameterError
 from gru4rec.fitting import fit_trainer, run_epoch
 from gru4rec.hyperparameters import HyperParameters
-from gru4rec.stopping import StoppingCriterion
+from gru4rec.stopping import StoppingRule
 from gru4rec.training import EpochResult, Trainer
 
 VALIDATION = object()  # the scripted trainers only look whether there is one
@@ -66,7 +66,7 @@ def test_the_first_best_epoch_is_kept(values):
 @given(VALUES, st.integers(1, 4))
 def test_early_stopping_waits_for_the_patience(values, patience):
     trainer = ScriptedTrainer(values)
-    criterion = StoppingCriterion(max_iter_no_change=patience)
+    criterion = StoppingRule(max_iter_no_change=patience)
     result = fit_trainer(trainer, len(values), VALIDATION, criterion=criterion, stop_early=True)
     epochs = epochs_until(values, patience)
     assert len(result.epochs) == epochs
@@ -77,7 +77,7 @@ def test_early_stopping_waits_for_the_patience(values, patience):
 @pytest.mark.parametrize(("stop_early", "num_epochs"), [(False, 4), (True, 3)])
 def test_keep_last_keeps_the_last_epoch_that_ran(stop_early, num_epochs):
     trainer = ScriptedTrainer([0.9, 0.1, 0.2, 0.3])
-    criterion = StoppingCriterion(max_iter_no_change=2)
+    criterion = StoppingRule(max_iter_no_change=2)
     result = fit_trainer(trainer, 4, VALIDATION, criterion=criterion, stop_early=stop_early, keep_last=True)
     assert (len(result.epochs), result.best_epoch, trainer.weight) == (num_epochs, num_epochs, num_epochs)
 
@@ -90,13 +90,13 @@ def test_without_validation_the_last_epoch_is_kept_and_nothing_is_ranked():
 
 def test_an_improvement_below_the_minimum_does_not_count():
     trainer = ScriptedTrainer([0.50, 0.55, 0.61, 0.70])
-    result = fit_trainer(trainer, 4, VALIDATION, criterion=StoppingCriterion(min_improvement=0.1))
+    result = fit_trainer(trainer, 4, VALIDATION, criterion=StoppingRule(min_improvement=0.1))
     assert result.best_epoch == trainer.weight == 3
 
 
 def test_the_criterion_comes_first_and_each_metric_is_asked_once():
     trainer = ScriptedTrainer([0.5])
-    fit_trainer(trainer, 1, VALIDATION, criterion=StoppingCriterion("mrr@10"), metrics=["recall@20", "mrr@10"])
+    fit_trainer(trainer, 1, VALIDATION, criterion=StoppingRule("mrr@10"), metrics=["recall@20", "mrr@10"])
     assert trainer.asked == [["mrr@10", "recall@20"]]
 
 
@@ -105,7 +105,7 @@ def test_other_metrics_do_not_decide():
         def validate(self, validation, metrics):
             return {"mrr@10": self.values[self.epoch - 1], "recall@20": -self.values[self.epoch - 1]}
 
-    criterion = StoppingCriterion("mrr@10")
+    criterion = StoppingRule("mrr@10")
     assert (
         fit_trainer(Opposed([0.3, 0.5, 0.1]), 3, VALIDATION, criterion=criterion, metrics=["recall@20"]).best_epoch == 2
     )

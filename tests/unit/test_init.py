@@ -13,6 +13,7 @@ import gru4rec
 # The public names, from the README and the scope of the project.
 PUBLIC = {
     "EarlyStopping",
+    "EarlyStoppingException",
     "GRU4RecCrossEntropy",
     "GRU4RecError",
     "GRU4RecNegSampling",
@@ -22,6 +23,7 @@ PUBLIC = {
     "Model",
     "Sessions",
     "StoppingCriterion",
+    "StoppingRule",
     "Trainer",
     "filter_support",
     "load_model",
@@ -74,4 +76,4 @@ def test_nothing_heavy_is_loaded(code):
 def test_help_lists_all_commands():
     output = run("from gru4rec.cli.main import main; main(['--help'])")
     listed = [line.split()[0] for line in output.split("Commands:\n")[1].splitlines()]
-    assert listed == ["data", "fit", "evaluate", "recommend", "cluster", "tune"]
+    assert listed == ["data", "fit", "evaluate", "recommend", "convert", "cluster", "tune"]

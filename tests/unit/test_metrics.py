@@ -59,7 +59,10 @@ def test_parse_metric(key, expected):
 def test_key_of_another_form_is_refused(key):
     with pytest.raises(ParameterError) as caught:
         parse_metric(key)
-    assert str(caught.value) == f"metric must look like 'recall@20', got {key!r}; known metrics: recall, mrr, ndcg"
+    assert (
+        str(caught.value)
+        == f"metric must look like 'recall@20', got {key!r}; known metrics: recall, mrr, ndcg, precision"
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,7 +70,7 @@ def test_key_of_another_form_is_refused(key):
     [
         ("recal@20", "unknown metric 'recal'; did you mean 'recall'?"),
         ("nddcg@5", "unknown metric 'nddcg'; did you mean 'ndcg'?"),
-        ("precision@5", "unknown metric 'precision'; known: recall, mrr, ndcg"),
+        ("accuracy@5", "unknown metric 'accuracy'; known: recall, mrr, ndcg, precision"),
     ],
 )
 def test_unknown_metric_tells_the_nearest(key, text):

@@ -8,13 +8,13 @@ import math
 import pytest
 
 from gru4rec.errors import ParameterError
-from gru4rec.stopping import EarlyStopping, StoppingCriterion
+from gru4rec.stopping import EarlyStopping, StoppingRule
 
 NAN = math.nan
 
 
 def follow(values, **criterion):
-    stopping = EarlyStopping(StoppingCriterion("recall@20", **criterion))
+    stopping = EarlyStopping(StoppingRule("recall@20", **criterion))
     improved = [stopping.update(value) for value in values]
     return stopping, improved
 
@@ -53,7 +53,7 @@ def test_update_tells_whether_the_epoch_is_the_best_so_far():
 
 
 def test_state_goes_on_after_a_way_through_json():
-    criterion = StoppingCriterion("recall@20", max_iter_no_change=2)
+    criterion = StoppingRule("recall@20", max_iter_no_change=2)
     values = [0.2, 0.5, 0.4, 0.5]
     interrupted = EarlyStopping(criterion)
     for value in values[:3]:
@@ -66,33 +66,33 @@ def test_state_goes_on_after_a_way_through_json():
 
 
 def test_state_of_a_training_that_has_not_begun():
-    restored = EarlyStopping(StoppingCriterion())
-    restored.load_state_dict(json.loads(json.dumps(EarlyStopping(StoppingCriterion()).state_dict())))
+    restored = EarlyStopping(StoppingRule())
+    restored.load_state_dict(json.loads(json.dumps(EarlyStopping(StoppingRule()).state_dict())))
     assert restored.update(0.0) is True
     assert restored.best_epoch == 1
 
 
 def test_defaults_are_those_of_recpack():
     # recpack: stopping_criterion='recall' (at its K of 50), max_iter_no_change=5, min_improvement=0.0
-    assert StoppingCriterion() == StoppingCriterion("recall@50", 5, 0.0)
+    assert StoppingRule() == StoppingRule("recall@50", 5, 0.0)
 
 
 @pytest.mark.parametrize(("given", "metric"), [("recall", "recall@50"), ("mrr", "mrr@50"), ("ndcg@5", "ndcg@5")])
 def test_bare_metric_means_cutoff_50(given, metric):
-    assert StoppingCriterion(given).metric == metric
+    assert StoppingRule(given).metric == metric
 
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, math.nan, True, "5", None])
 def test_bad_patience_is_refused(value):
     with pytest.raises(ParameterError) as caught:
-        StoppingCriterion(max_iter_no_change=value)
+        StoppingRule(max_iter_no_change=value)
     assert str(caught.value) == f"max_iter_no_change must be a whole number >= 1, got {value!r}"
 
 
 @pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, "0.1", None])
 def test_bad_min_improvement_is_refused(value):
     with pytest.raises(ParameterError) as caught:
-        StoppingCriterion(min_improvement=value)
+        StoppingRule(min_improvement=value)
     assert str(caught.value) == f"min_improvement must be a number >= 0, got {value!r}"
 
 
@@ -100,11 +100,11 @@ def test_bad_min_improvement_is_refused(value):
     ("metric", "text"),
     [
         ("recal@20", "unknown metric 'recal'; did you mean 'recall'?"),
-        ("recall@0", "metric must look like 'recall@20', got 'recall@0'; known metrics: recall, mrr, ndcg"),
-        ("loss", "metric must look like 'recall@20', got 'loss'; known metrics: recall, mrr, ndcg"),
+        ("recall@0", "metric must look like 'recall@20', got 'recall@0'; known metrics: recall, mrr, ndcg, precision"),
+        ("loss", "metric must look like 'recall@20', got 'loss'; known metrics: recall, mrr, ndcg, precision"),
     ],
 )
 def test_bad_metric_is_refused(metric, text):
     with pytest.raises(ParameterError) as caught:
-        StoppingCriterion(metric)
+        StoppingRule(metric)
     assert str(caught.value) == text

@@ -9,13 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from gru4rec.stopping import StoppingCriterion
+from gru4rec.stopping import StoppingRule
 from tuning.progress import SearchLog, TrialRecord, best_record
 from tuning.space import Space
 from tuning.spec import SearchSpec
 from tuning.terminal import ProgressLine, captured_output, render_progress
 
-SPEC = SearchSpec(Space(()), trials=4, max_epochs=3, criterion=StoppingCriterion("recall@20", 2))
+SPEC = SearchSpec(Space(()), trials=4, max_epochs=3, criterion=StoppingRule("recall@20", 2))
 
 
 def trial(number, **fields):

@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 
 from gru4rec.errors import SearchError
-from gru4rec.stopping import StoppingCriterion
+from gru4rec.stopping import StoppingRule
 from tuning.progress import TrialRecord
 from tuning.report import write_report
 from tuning.result import SearchResult, load_result, result_folder, write_trials
 from tuning.space import PRESETS
 from tuning.spec import SearchSpec
 
-SPEC = SearchSpec(PRESETS["full"], trials=3, criterion=StoppingCriterion("recall@20", 2))
+SPEC = SearchSpec(PRESETS["full"], trials=3, criterion=StoppingRule("recall@20", 2))
 TRIALS = [
     TrialRecord(
         0, 11, {"loss_fn": "bpr-max", "hidden_size": 64, "bpreg": 0.5, "clipnorm": None}, "finished", 10, 4,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gru4rec.stopping import StoppingCriterion
+from gru4rec.stopping import StoppingRule
 from tuning.schedule import make_scheduler, rungs
 from tuning.space import Space
 from tuning.spec import SearchSpec
@@ -21,7 +21,7 @@ def make(max_epochs=9, grace_period=1, reduction_factor=3):
         SearchSpec(
             Space(()),
             max_epochs=max_epochs,
-            criterion=StoppingCriterion("recall@20", 3),
+            criterion=StoppingRule("recall@20", 3),
             grace_period=grace_period,
             reduction_factor=reduction_factor,
         )

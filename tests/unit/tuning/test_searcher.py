@@ -7,7 +7,7 @@ import math
 import pytest
 from optuna.trial import TrialState
 
-from gru4rec.stopping import StoppingCriterion
+from gru4rec.stopping import StoppingRule
 from tuning.searcher import make_searcher, trial_seed
 from tuning.space import PRESETS, Dimension, Space
 from tuning.spec import SearchSpec
@@ -17,7 +17,7 @@ SPEC = SearchSpec(
     trials=6,
     max_epochs=3,
     seed=5,
-    criterion=StoppingCriterion("recall@20", 2),
+    criterion=StoppingRule("recall@20", 2),
 )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from gru4rec.data.reading import LogFormat
 from gru4rec.errors import SpecificationError
-from gru4rec.stopping import StoppingCriterion
+from gru4rec.stopping import StoppingRule
 from tuning.space import PRESETS, Dimension, Space
 from tuning.spec import DataSpec, SearchSpec, read_spec, render_spec
 
@@ -98,7 +98,7 @@ def test_every_key_is_read(write, tmp_path):
         trials=7,
         max_epochs=9,
         seed=3,
-        criterion=StoppingCriterion("mrr@10", 4, 0.001),
+        criterion=StoppingRule("mrr@10", 4, 0.001),
         grace_period=2,
         reduction_factor=4,
         max_concurrent_trials=2,
@@ -203,6 +203,10 @@ def test_a_preset_can_be_changed(write):
         (
             "[space.bpreg]\ntype = 'float'\nlow = 0\nhi = 1\nhigh = 1\n",
             "unknown key 'hi'; did you mean 'high'? in [space.bpreg]",
+        ),
+        (
+            "[fixed]\nnum_negatives = 'all'\n[space.loss_fn]\ntype = 'choice'\noptions = ['cross-entropy', 'bpr']\n",
+            "space: a point of it is not valid: num_negatives='all' needs loss_fn='cross-entropy', got 'bpr'",
         ),
         ("points = 3\n", "points must be tables, written [[points]]"),
         ("[[points]]\nlr = 1\n", "unknown hyperparameter 'lr'"),
