@@ -53,7 +53,8 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         Returns
         -------
         self
-            With `model_`, `history_` (a record per epoch), `best_epoch_`, `seed_` and `num_items_`.
+            With `model_`, `history_` (a record per epoch), `best_epoch_`, `seed_`, and `num_items_`: the items of
+            the model, or the columns of the matrix.
 
         Raises
         ------
@@ -71,16 +72,14 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         params = self.get_params(deep=False)
         rule = StoppingRule(params["stopping_criterion"], params["max_iter_no_change"], params["min_improvement"])
         hyperparameters = self._hyperparameters(params)
+        num_columns = None
         if is_interactions(X):
-            self.num_items_ = check_interactions(X=X, **_named_pair(validation_data))[1]
-            train = read_interactions(X).with_own_items()
-        else:
-            train = _sessions(X).with_own_items()
-            self.num_items_ = train.num_items
+            num_columns = check_interactions(X=X, **_named_pair(validation_data))[1]
+        train = _sessions(X).with_own_items()
         seed = params["seed"]
         self.seed_: int = secrets.randbits(63) if seed is None else seed
         trainer = Trainer(hyperparameters, train, seed=self.seed_, device=resolve_device(params["device"]))
-        model = Model(trainer.network, train.items)
+        model = Model(trainer.network, train.items, num_columns=num_columns)
         result = fit_trainer(
             trainer,
             params["max_epochs"],
@@ -95,7 +94,7 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         record = result.epochs[result.best_epoch - 1]
         best = {key: record[key] for key in dict.fromkeys([rule.metric, *DEFAULT_METRICS]) if key in record}
         metrics = {"seed": self.seed_, "epoch": result.best_epoch, "validation": best}
-        self.model_ = replace(model, metrics=metrics)
+        self._become(replace(model, metrics=metrics))
         if params["save_best_to_file"]:
             self.save()
         return self
@@ -144,6 +143,10 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             columns = ItemVocabulary(np.arange(self.num_items_))
             return self._predict(self.model_, numbered, columns, (histories.num_sessions, self.num_items_), k)
         shape = check_interactions(X=X)
+        if self.model_.num_columns is None:
+            raise ValueError(
+                "X is an InteractionMatrix, but the model was fitted on a log, whose items have no columns"
+            )
         if shape[1] != self.num_items_:
             raise ValueError(f"X has shape {shape}, but the model was fitted on {self.num_items_} items (columns)")
         return self._predict(self.model_, read_interactions(X), self.model_.items, shape, k)
@@ -178,12 +181,16 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         ModelFolderError
             When the folder is damaged or of an unknown format version.
         """
-        self.model_ = load_model(filename, resolve_device(self.get_params(deep=False)["device"]))
         known = self.get_params(deep=False)
-        loaded = self.model_.hyperparameters.to_dict()
+        model = load_model(filename, resolve_device(known["device"]))
+        loaded = model.hyperparameters.to_dict()
         self.set_params(**{name: value for name, value in loaded.items() if name in known})
-        self.num_items_ = len(self.model_.items)
+        self._become(model)
         return self
+
+    def _become(self, model: Model) -> None:
+        self.model_ = model
+        self.num_items_ = len(model.items) if model.num_columns is None else model.num_columns
 
     @property
     def name(self) -> str:

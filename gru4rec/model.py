@@ -73,11 +73,14 @@ class Model:
     items : ItemVocabulary
     metrics : dict
         What is known of its quality, for the model folder.
+    num_columns : int, optional
+        Columns of the InteractionMatrix it was trained on, where it was one; item ids are then column numbers.
     """
 
     network: Network
     items: ItemVocabulary
     metrics: dict[str, Any] = field(default_factory=dict)
+    num_columns: int | None = None
 
     @property
     def hyperparameters(self) -> HyperParameters:

@@ -89,7 +89,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Model:
         reason = str(error).splitlines()[0]
         raise ModelFolderError(f"{path} cannot be read: {reason}", "take a fresh copy of the folder") from error
     _check_weights(path, weights, weight_shapes(len(items), hyperparameters))
-    return Model(Network(len(items), hyperparameters, weights), items, metrics)
+    return Model(Network(len(items), hyperparameters, weights), items, metrics, config["num_columns"])
 
 
 def render_card(model: Model) -> str:
@@ -146,6 +146,7 @@ def _config(model: Model) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "model": "GRU4Rec",
         "num_items": len(model.items),
+        "num_columns": model.num_columns,
         "hyperparameters": model.hyperparameters.to_dict(),
         "written_by": {"gru4rec-tune": version("gru4rec-tune"), "torch": torch.__version__},
     }

@@ -106,7 +106,8 @@ def load_recpack_model(path: str | Path, items: str | Path | None = None) -> Mod
         raise ModelFolderError(f"{path} has not the layout of a recpack model: {reason}", HINT) from None
     num_items = len(weights["item_bias"])
     vocabulary = ItemVocabulary(np.arange(num_items)) if items is None else read_item_ids(items, num_items)
-    return Model(Network(num_items, hyperparameters, weights), vocabulary, {"converted_from": path.name})
+    num_columns = num_items if items is None else None
+    return Model(Network(num_items, hyperparameters, weights), vocabulary, {"converted_from": path.name}, num_columns)
 
 
 def _read(path: Path) -> _Module:

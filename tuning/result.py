@@ -26,6 +26,7 @@ from gru4rec.errors import SearchError
 from gru4rec.files import atomic_file
 from gru4rec.hyperparameters import NAMES
 from tuning.progress import INTERRUPTED, TrialRecord, best_record
+from tuning.space import Dimension, Value
 from tuning.spec import SearchSpec, read_spec, render_spec
 
 SPEC, EPOCHS, TRIALS, BEST, REPORT = "search.toml", "epochs.ndjson", "trials.parquet", "best", "report.html"
@@ -172,15 +173,15 @@ def load_result(path: str | Path) -> SearchResult:
 
 
 def _record(row: Mapping[Any, Any], spec: SearchSpec) -> TrialRecord:
-    searched = {*spec.space.fixed, *(dimension.name for dimension in spec.space.dimensions)}
-    integers = {dimension.name for dimension in spec.space.dimensions if dimension.kind == "int"}
-    given = {
-        name: row[name] for name in NAMES if name in searched and (row[name] is not None or name in spec.space.fixed)
+    searched = {
+        dimension.name: _restore(dimension, row[dimension.name])
+        for dimension in spec.space.dimensions
+        if row[dimension.name] is not None
     }
     return TrialRecord(
         number=int(row["trial"]),
         seed=int(row["seed"]),
-        hyperparameters={name: int(value) if name in integers else value for name, value in given.items()},
+        hyperparameters={**spec.space.fixed, **searched},
         state=row["state"],
         epochs=int(row["epochs"]),
         best_epoch=int(row["best_epoch"]),
@@ -188,3 +189,12 @@ def _record(row: Mapping[Any, Any], spec: SearchSpec) -> TrialRecord:
         seconds=float(row["seconds"]),
         error=row["error"],
     )
+
+
+def _restore(dimension: Dimension, value: Any) -> Value:
+    """Return the value that the sampler chose: a table column has one type, and numbers beside gaps are floats."""
+    if dimension.kind == "int":
+        return int(value)
+    if dimension.kind == "float":
+        return float(value)
+    return next(option for option in dimension.options if option == value or str(option) == value)

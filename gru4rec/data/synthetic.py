@@ -45,15 +45,13 @@ def generate_log(num_sessions: int, num_items: int, days: int = 14, seed: int = 
             raise ParameterError(f"{name} must be >= {least}, got {value}")
     random = np.random.default_rng(seed)
     num_categories = num_items // ITEMS_PER_CATEGORY
-    category = np.arange(num_items) % num_categories
     popularity = 1.0 / (1.0 + np.arange(num_items)) ** 0.8
-    by_mood = [_cumulative(popularity * (category == mood)) for mood in range(num_categories)]
     successors = _successors(random, num_items, num_categories, popularity)
 
     lengths = 2 + random.geometric(0.35, num_sessions)
     begins = np.sort(_start_times(random, num_sessions, days))
     moods = random.integers(num_categories, size=num_sessions)
-    current = np.array([np.searchsorted(by_mood[mood], random.random()) for mood in moods])
+    current = _popular_items(random, moods, popularity, num_categories)
     before = current
     events = []
     for step in range(int(lengths.max())):
@@ -62,7 +60,7 @@ def generate_log(num_sessions: int, num_items: int, days: int = 14, seed: int = 
         kind = random.random(num_sessions)
         # A preference for the first successors: their ranks are geometric, cut off at the table's width.
         rank = np.minimum(random.geometric(0.4, num_sessions) - 1, SUCCESSORS - 1)
-        wandering = np.array([np.searchsorted(by_mood[mood], random.random()) for mood in moods])
+        wandering = _popular_items(random, moods, popularity, num_categories)
         following = np.where(kind < FOLLOWS_LAST, successors[current, rank], successors[before, rank])
         following = np.where(kind < FOLLOWS_LAST + FOLLOWS_ONE_BEFORE, following, wandering)
         before, current = current, following
@@ -79,6 +77,19 @@ def _successors(random: np.random.Generator, num_items: int, num_categories: int
     nearby = (anywhere // num_categories) * num_categories + np.arange(num_items)[:, None] % num_categories
     same_category = random.random((num_items, SUCCESSORS)) < 0.7
     return np.where(same_category & (nearby < num_items), nearby, anywhere)
+
+
+def _popular_items(
+    random: np.random.Generator, moods: np.ndarray, popularity: np.ndarray, num_categories: int
+) -> np.ndarray:
+    """Draw an item of each mood's category, by popularity."""
+    category = np.arange(len(popularity)) % num_categories
+    by_category = np.argsort(category, kind="stable")
+    upper = np.cumsum(popularity[by_category])  # one item after the other, category after category
+    last = np.cumsum(np.bincount(category)) - 1
+    begin = np.concatenate([[0.0], upper[last[:-1]]])
+    drawn = np.searchsorted(upper, begin[moods] + random.random(len(moods)) * (upper[last] - begin)[moods])
+    return np.asarray(by_category[np.minimum(drawn, last[moods])])
 
 
 def _start_times(random: np.random.Generator, count: int, days: int) -> np.ndarray:

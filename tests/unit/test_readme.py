@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tuning.spec import read_spec
 
@@ -62,16 +63,20 @@ def test_the_demo_s_specification_is_valid():
     assert read_spec(ROOT / "examples/search.toml").trials > 0
 
 
-def test_locked_versions_are_within_the_declared_bounds():
-    from packaging.requirements import Requirement
-
+@pytest.mark.parametrize(
+    ("lock", "extras"),
+    [
+        ("requirements.lock", ["tune", "report", "onnx", "cluster", "dev"]),
+        ("requirements-compat.lock", ["compat"]),
+    ],
+)
+def test_locked_versions_are_within_the_declared_bounds(lock, extras):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    lines = [line for line in (ROOT / lock).read_text().splitlines() if not line.startswith("#")]
     locked = {name.lower().replace("_", "-"): version for name, version in (line.split("==") for line in lines)}
-    declared = [
-        *project["dependencies"],
-        *(line for lines in project["optional-dependencies"].values() for line in lines),
-    ]
-    for requirement in map(Requirement, declared):
+    optional = project["optional-dependencies"]
+    for requirement in map(
+        Requirement, [*project["dependencies"], *(line for extra in extras for line in optional[extra])]
+    ):
         if requirement.name != project["name"]:
             assert requirement.specifier.contains(locked[requirement.name.lower()]), requirement

@@ -12,7 +12,7 @@ from gru4rec.stopping import StoppingRule
 from tuning.progress import TrialRecord
 from tuning.report import write_report
 from tuning.result import SearchResult, load_result, result_folder, write_trials
-from tuning.space import PRESETS
+from tuning.space import PRESETS, Dimension, Space
 from tuning.spec import SearchSpec
 
 SPEC = SearchSpec(PRESETS["full"], trials=3, criterion=StoppingRule("recall@20", 2))
@@ -46,6 +46,25 @@ def test_what_is_written_is_read_back(folder):
     assert result.trials == TRIALS
     assert dataclasses.replace(result.spec, space=SPEC.space) == SPEC
     assert result.spec.space.dimensions == SPEC.space.dimensions
+
+
+def test_values_of_mixed_types_are_read_back(tmp_path):
+    space = Space(
+        (
+            Dimension("num_negatives", "choice", options=(64, "all")),
+            Dimension("logq", "choice", options=(0, 1), when={"num_negatives": (64,)}),
+        ),
+        {"loss_fn": "cross-entropy", "clipnorm": None},
+    )
+    trials = [
+        TrialRecord(0, 1, {**space.fixed, "num_negatives": 64, "logq": 1}, "finished", 1, 1, {"recall@20": 0.5}),
+        TrialRecord(1, 2, {**space.fixed, "num_negatives": "all"}, "finished", 1, 1, {"recall@20": 0.4}),
+    ]
+    with result_folder(tmp_path / "run", dataclasses.replace(SPEC, space=space)) as path:
+        write_trials(path, trials)
+    found = [record.hyperparameters for record in load_result(path).trials]
+    assert found == [trial.hyperparameters for trial in trials]
+    assert [type(values["num_negatives"]) for values in found] == [int, str]
 
 
 def test_the_best_and_the_leaderboard(folder):
