@@ -21,9 +21,9 @@ from sklearn.utils.validation import check_is_fitted
 from gru4rec.data.interactions import Interactions, check_interactions, is_interactions, read_interactions
 from gru4rec.data.reading import read_log
 from gru4rec.data.sessions import ItemVocabulary, Sessions
-from gru4rec.errors import ParameterError, unknown_name
+from gru4rec.errors import DataError, ParameterError, unknown_name
 from gru4rec.fitting import EpochRecord, Validation, align_validation, fit_trainer
-from gru4rec.hyperparameters import NAMES, HyperParameters
+from gru4rec.hyperparameters import NAMES, HyperParameters, Integer
 from gru4rec.model import DEFAULT_METRICS, Evaluation, Model, Recommendations
 from gru4rec.model_folder import load_model, save_model
 from gru4rec.stopping import StoppingCriterion, StoppingRule
@@ -63,19 +63,24 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         DataError
             When X or the validation data hold nothing to learn from or to rank.
         TypeError
-            When X or the validation data are something else, a csr matrix in particular.
+            When X or the validation data are something else, a csr matrix in particular, or do not go together.
         ValueError
             When matrices lack timestamps or differ in shape.
         DivergedError
             When the loss becomes NaN or infinite.
         """
-        params = self.get_params(deep=False)
+        params = self._plain_params()
         rule = StoppingRule(params["stopping_criterion"], params["max_iter_no_change"], params["min_improvement"])
         hyperparameters = self._hyperparameters(params)
         num_columns = None
         if is_interactions(X):
             num_columns = check_interactions(X=X, **_named_pair(validation_data))[1]
         train = _sessions(X).with_own_items()
+        if num_columns is None and isinstance(validation_data, (tuple, list)):
+            raise TypeError(
+                f"validation_data of {type(X).__name__} must be Sessions or a DataFrame, got "
+                f"{type(validation_data).__name__}"
+            )
         seed = params["seed"]
         self.seed_: int = secrets.randbits(63) if seed is None else seed
         trainer = Trainer(hyperparameters, train, seed=self.seed_, device=resolve_device(params["device"]))
@@ -102,12 +107,12 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     def recommend(self, sessions: Log, k: int = 20, exclude_seen: bool = False) -> Recommendations:
         """Return the k best next items of each session; see `Model.recommend`."""
         check_is_fitted(self, "model_")
-        return self.model_.recommend(_sessions(sessions), k, exclude_seen)
+        return self.model_.recommend(_sessions(sessions, "sessions"), k, exclude_seen)
 
     def evaluate(self, sessions: Log) -> Evaluation:
         """Rank the next item of every step of every session; see `Model.evaluate`."""
         check_is_fitted(self, "model_")
-        return self.model_.evaluate(_sessions(sessions))
+        return self.model_.evaluate(_sessions(sessions, "sessions"))
 
     def predict(self, X: Log) -> sparse.csr_matrix:  # noqa: N803 - scikit-learn's name
         """Return the score of each next item, of the `predict_topK` best ones only where it is set.
@@ -121,8 +126,8 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         -------
         csr_matrix
             Of an InteractionMatrix: of its shape. Of a log: a row per session in order of their start, a column per
-            item of the model. Scores may be negative, so what is not stored is not a score of 0. Rows without
-            a known item are empty; a warning counts those that have a history.
+            item of the model, or of the matrix that was fitted. Scores may be negative, so what is not stored is not a
+            score of 0. Rows without a known item are empty; a warning counts those that have a history.
 
         Raises
         ------
@@ -135,12 +140,13 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         """
         check_is_fitted(self, "model_")
         k = self.get_params(deep=False)["predict_topK"]
-        if k is not None and k < 1:
-            raise ParameterError(f"predict_topK must be a whole number >= 1 or None, got {k!r}")
+        if expected := Integer(1, words=(None,)).problem(k):
+            raise ParameterError(f"predict_topK must be {expected}, got {k!r}")
         if not is_interactions(X):
             histories = _sessions(X)
             numbered = replace(histories, session_ids=np.arange(histories.num_sessions))
-            columns = ItemVocabulary(np.arange(self.num_items_))
+            of_log = self.model_.num_columns is None
+            columns = ItemVocabulary(np.arange(self.num_items_)) if of_log else self.model_.items
             return self._predict(self.model_, numbered, columns, (histories.num_sessions, self.num_items_), k)
         shape = check_interactions(X=X)
         if self.model_.num_columns is None:
@@ -200,7 +206,7 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     @property
     def identifier(self) -> str:
         """The call that makes an equal estimator, e.g. 'GRU4RecNegSampling(num_layers=1, ...)'."""
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_params(deep=False).items())
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self._plain_params().items())
         return f"{self.name}({arguments})"
 
     @property
@@ -222,28 +228,37 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
                 raise ParameterError(unknown_name(name, known, f"parameter of {self.name}"))
         return cast("Self", super().set_params(**params))
 
+    def _plain_params(self) -> dict[str, Any]:
+        """Return the parameters; numbers of numpy, as a grid may hold, become Python's."""
+        params = self.get_params(deep=False)
+        return {name: value.item() if isinstance(value, np.generic) else value for name, value in params.items()}
+
     def _hyperparameters(self, params: dict[str, Any]) -> HyperParameters:
         return HyperParameters(**{name: value for name, value in params.items() if name in NAMES})
 
     def _validation(
         self, data: Any, model: Model, train: Sessions, rule: StoppingRule, sample_size: int | None
     ) -> Validation | None:
-        if sample_size is not None and sample_size < 1:
-            raise ParameterError(f"validation_sample_size must be a whole number >= 1 or None, got {sample_size!r}")
+        if expected := Integer(1, words=(None,)).problem(sample_size):
+            raise ParameterError(f"validation_sample_size must be {expected}, got {sample_size!r}")
         if data is None:
             return None
         if isinstance(data, (tuple, list)):
             return self._matrix_validation(model, data[0], data[1], rule, sample_size)
         if rule.minimize:
             raise ParameterError(f"stopping_criterion {rule.metric!r} needs validation data as a pair of matrices")
-        known = align_validation(_sessions(data), train)
+        known = align_validation(_sessions(data, "validation_data"), train)
         return known.select_sessions(self._sample(known.num_sessions, sample_size))
 
     def _matrix_validation(
         self, model: Model, histories: Interactions, true: Interactions, rule: StoppingRule, sample_size: int | None
     ) -> Validation:
         shape = check_interactions(**{"validation_data[0]": histories, "validation_data[1]": true})
+        has_true = np.asarray(true.values.sum(axis=1)).ravel() > 0
         sessions = read_interactions(histories)
+        sessions = sessions.select_sessions(has_true[sessions.session_ids])
+        if sessions.num_sessions == 0:
+            raise DataError("no user has both a history in validation_data[0] and a true item in validation_data[1]")
         sessions = sessions.select_sessions(self._sample(sessions.num_sessions, sample_size))
         chosen = np.zeros(shape[0], dtype=bool)
         chosen[sessions.session_ids] = True
@@ -295,7 +310,7 @@ class GRU4RecNegSampling(GRU4Rec):
     predict_topK : int, optional
         Items kept per row by `predict`; None keeps all.
     validation_sample_size : int, optional
-        Validation sessions to use, drawn once per fit; None uses all.
+        Validation sessions to use, or users who have a history and something true, drawn once per fit; None uses all.
     device : str
         'auto' takes a GPU where there is one.
 
@@ -469,10 +484,10 @@ def _named_pair(validation_data: Any) -> dict[str, Any]:
     return {f"validation_data[{place}]": matrix for place, matrix in enumerate(validation_data)}
 
 
-def _sessions(log: Any) -> Sessions:
+def _sessions(log: Any, name: str = "X") -> Sessions:
     if isinstance(log, Sessions):
         return log
     if isinstance(log, pd.DataFrame):
         return read_log(log)
-    check_interactions(X=log)
+    check_interactions(**{name: log})
     return read_interactions(log)

@@ -12,8 +12,10 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from gru4rec.data.sessions import AnyArray, ItemVocabulary, Sessions
@@ -80,6 +82,43 @@ def make_model() -> Callable[..., Model]:
         shapes = weight_shapes(len(items), hyperparameters)
         weights = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
         return Model(Network(len(items), hyperparameters, weights), items)
+
+    return make
+
+
+class FakeInteractionMatrix:
+    """What recpack documents of its InteractionMatrix, as far as we need it; recpack itself is not installed here."""
+
+    def __init__(self, events: Sequence[tuple[int, int, float]], shape: tuple[int, int], timestamps: bool) -> None:
+        self.shape = shape
+        self._has_timestamps = timestamps
+        self._frame = pd.DataFrame(events, columns=["uid", "iid", "ts"]).astype({"uid": np.int64, "iid": np.int64})
+
+    @property
+    def has_timestamps(self) -> bool:
+        return self._has_timestamps
+
+    @property
+    def timestamps(self) -> pd.Series[Any]:
+        if not self.has_timestamps:
+            raise AttributeError("no timestamps")
+        return self._frame.set_index(["uid", "iid"])["ts"]
+
+    @property
+    def values(self) -> sparse.csr_matrix:
+        """Count the interactions of each user and item."""
+        ones = np.ones(len(self._frame), dtype=np.int32)
+        return sparse.csr_matrix((ones, (self._frame["uid"], self._frame["iid"])), shape=self.shape)
+
+
+@pytest.fixture(scope="session")
+def make_interactions() -> Callable[..., FakeInteractionMatrix]:
+    """Build an InteractionMatrix as of recpack from (user, item, time) triples and a shape."""
+
+    def make(
+        events: Iterable[tuple[int, int, float]], shape: tuple[int, int], timestamps: bool = True
+    ) -> FakeInteractionMatrix:
+        return FakeInteractionMatrix(list(events), shape, timestamps)
 
     return make
 
