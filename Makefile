@@ -2,8 +2,10 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
+COMPAT_BIN := .venv-compat/bin
+COMPAT_READY := .venv-compat/.ready
 
-.PHONY: demo test lint types bench docs clean
+.PHONY: demo test test-compat lint types bench bench-compat docs clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -11,11 +13,21 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(READY)
 
+# recpack needs older versions of what we use, so it gets an environment of its own.
+$(COMPAT_READY): requirements-compat.lock pyproject.toml
+	$(PYTHON) -m venv .venv-compat
+	$(COMPAT_BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-compat.lock
+	$(COMPAT_BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $(COMPAT_READY)
+
 demo: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" examples/demo.sh $(if $(DATA),"$(DATA)") $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+test-compat: $(COMPAT_READY)
+	$(COMPAT_BIN)/python -m pytest tests/compat
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -29,8 +41,11 @@ bench: $(READY)
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/search_overhead.py
 
+bench-compat: $(COMPAT_READY)
+	$(COMPAT_BIN)/python benchmarks/recpack_accuracy.py $(ARGS)
+
 docs: $(READY)
-	$(BIN)/pdoc --docformat numpy --output-directory docs/api gru4rec tuning cluster
+	$(BIN)/python docs/build.py
 
 clean:
-	rm -rf .venv demo-output docs/api
+	rm -rf .venv .venv-compat demo-output docs/api

@@ -289,7 +289,7 @@ class GRU4RecNegSampling(GRU4Rec):
     ----------
     num_layers, hidden_size, num_components, dropout, loss_fn, optimization_algorithm, momentum, clipnorm, bptt,
     num_negatives, batch_size, learning_rate, embedding, negatives, sample_alpha, dropout_embedding, dropout_hidden,
-    bpreg, elu_param, logq
+    bpreg, elu_param, logq, epsilon
         See `HyperParameters`. With loss_fn='cross-entropy' it is the sampled softmax.
     max_epochs : int
         Passes over the training log.
@@ -353,6 +353,7 @@ class GRU4RecNegSampling(GRU4Rec):
         bpreg: float = 1.0,
         elu_param: float = 0.5,
         logq: float = 1.0,
+        epsilon: float = 1e-12,
         device: str = "auto",
     ) -> None:
         self.num_layers = num_layers
@@ -385,6 +386,7 @@ class GRU4RecNegSampling(GRU4Rec):
         self.bpreg = bpreg
         self.elu_param = elu_param
         self.logq = logq
+        self.epsilon = epsilon
         self.device = device
 
 
@@ -417,6 +419,7 @@ class GRU4RecCrossEntropy(GRU4Rec):
         embedding: str = "separate",
         dropout_embedding: float | None = None,
         dropout_hidden: float | None = None,
+        epsilon: float = 1e-12,
         device: str = "auto",
     ) -> None:
         self.num_layers = num_layers
@@ -442,6 +445,7 @@ class GRU4RecCrossEntropy(GRU4Rec):
         self.embedding = embedding
         self.dropout_embedding = dropout_embedding
         self.dropout_hidden = dropout_hidden
+        self.epsilon = epsilon
         self.device = device
 
     def _hyperparameters(self, params: dict[str, Any]) -> HyperParameters:

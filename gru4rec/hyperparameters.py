@@ -121,6 +121,9 @@ class HyperParameters:
         Both treat item tables row by row.
     learning_rate : float > 0
     momentum : float in [0, 1)
+    epsilon : float > 0
+        Added to Adagrad's sum of squared gradients under the root. Gradients shrink as `batch_size` grows; where they
+        are below sqrt(epsilon) it slows learning. The authors' code has 1e-6, which suits their batches of 32 to 256.
     clipnorm : float > 0, optional
         Bound on the l2 norm of the whole gradient; None for no clipping.
     batch_size : int
@@ -151,6 +154,7 @@ class HyperParameters:
     optimization_algorithm: Literal["adagrad", "sgd"] = _parameter("adagrad", Choice(("adagrad", "sgd")))
     learning_rate: float = _parameter(0.03, Real(0, open_low=True))
     momentum: float = _parameter(0.0, Real(0, 1, open_high=True))
+    epsilon: float = _parameter(1e-12, Real(0, open_low=True))
     clipnorm: float | None = _parameter(1.0, Real(0, open_low=True, optional=True))
     batch_size: int = _parameter(512, Integer(1))
     bptt: int = _parameter(1, Integer(1))

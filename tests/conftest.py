@@ -26,6 +26,7 @@ from gru4rec.nn.network import Network, weight_shapes
 # With more threads than free cores, torch's threads wait for one another at every small product, 20 times slower.
 torch.set_num_threads(1)
 
+
 @pytest.fixture(scope="session")
 def ray_local() -> Iterator[None]:
     """One Ray of two CPUs for all tests that need it."""

@@ -13,8 +13,6 @@ from torch import Tensor
 from gru4rec.errors import ParameterError, unknown_name
 from gru4rec.hyperparameters import HyperParameters
 
-EPSILON = 1e-6
-
 
 class Optimizer:
     """Updates parameters in place; one `state` tensor per parameter and kind, created on first use.
@@ -23,11 +21,14 @@ class Optimizer:
     ----------
     learning_rate : float
     momentum : float
+    epsilon : float
+        See `HyperParameters`.
     """
 
-    def __init__(self, learning_rate: float, momentum: float) -> None:
+    def __init__(self, learning_rate: float, momentum: float, epsilon: float) -> None:
         self.learning_rate = learning_rate
         self.momentum = momentum
+        self.epsilon = epsilon
         self.state: dict[str, Tensor] = {}
 
     def update(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
@@ -78,11 +79,11 @@ class Adagrad(Optimizer):
     def _change(self, name: str, parameter: Tensor, gradient: Tensor, rows: Tensor | None) -> Tensor:
         squares = self._state("squares", name, parameter)
         if rows is None:
-            scale = squares.addcmul_(gradient, gradient).add(EPSILON)
+            scale = squares.addcmul_(gradient, gradient).add(self.epsilon)
         else:
             scale = squares.index_select(0, rows).addcmul_(gradient, gradient)
             squares.index_copy_(0, rows, scale)
-            scale.add_(EPSILON)
+            scale.add_(self.epsilon)
         return gradient.div_(scale.sqrt_()).mul_(-self.learning_rate)
 
 
@@ -92,7 +93,7 @@ def make_optimizer(hyperparameters: HyperParameters) -> Optimizer:
     name = hyperparameters.optimization_algorithm
     if name not in kinds:
         raise ParameterError(unknown_name(name, kinds, "optimization_algorithm"))
-    return kinds[name](hyperparameters.learning_rate, hyperparameters.momentum)
+    return kinds[name](hyperparameters.learning_rate, hyperparameters.momentum, hyperparameters.epsilon)
 
 
 def sum_duplicate_rows(rows: Tensor, gradient: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:

@@ -187,7 +187,7 @@ def test_optimization_algorithm_decides_the_size_of_a_step(matrix):
     """The first step of Adagrad is the learning rate, whatever the gradient; that of SGD goes with the gradient."""
     start = untrained(matrix, **ONE_UPDATE)
     sgd, adagrad = (
-        vector(fitted(matrix, **{**ONE_UPDATE, "optimization_algorithm": name})) - vector(start)
+        vector(fitted(matrix, **{**ONE_UPDATE, "optimization_algorithm": name, "epsilon": 1e-6})) - vector(start)
         for name in ("sgd", "adagrad")
     )
     assert np.abs(adagrad).max() <= 0.1 + 1e-6

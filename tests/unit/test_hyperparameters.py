@@ -47,6 +47,7 @@ EXPECTED = {
     "optimization_algorithm": ("one of adagrad, sgd", ["adam", None]),
     "learning_rate": ("in (0, inf)", [0, -0.1, math.inf, math.nan, "0.1"]),
     "momentum": (SHARE, [1, -0.1]),
+    "epsilon": ("in (0, inf)", [0, -1e-9, None]),
     "clipnorm": ("in (0, inf) or None", [0, -1, "none"]),
     "batch_size": (COUNT, [0, 32.0]),
     "bptt": (COUNT, [0, None]),

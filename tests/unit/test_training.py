@@ -19,7 +19,14 @@ from gru4rec.nn.network import Network
 from gru4rec.training import Trainer, clip_norm
 
 LOG = [[0, 1, 2, 0], [3, 4], [5, 2, 2, 1, 0], [6], [4, 3, 6], [1, 5], [0, 6, 5], [2, 4, 1]]
-SMALL = {"hidden_size": 4, "num_components": 3, "batch_size": 3, "num_negatives": 5, "learning_rate": 0.1}
+SMALL = {
+    "hidden_size": 4,
+    "num_components": 3,
+    "batch_size": 3,
+    "num_negatives": 5,
+    "learning_rate": 0.1,
+    "epsilon": 1e-6,
+}
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +112,7 @@ class NaiveTrainer:
         squares, velocity = self.memory.setdefault(name, (torch.zeros_like(weight), torch.zeros_like(weight)))
         if self.hyperparameters.optimization_algorithm == "adagrad":
             squares += gradient**2
-            gradient = gradient / (squares + 1e-6).sqrt()
+            gradient = gradient / (squares + self.hyperparameters.epsilon).sqrt()
         velocity[touched] = self.hyperparameters.momentum * velocity[touched] - rate * gradient[touched]
         weight[touched] += velocity[touched]
 

@@ -44,7 +44,7 @@ def follow(kind, momentum, touched_rows):
     """Return the table after steps that touch these rows, by our optimizer and number by number."""
     table = randn(5, 3, seed=1)
     numbers = table.tolist()
-    optimizer, reference = kind(RATE, momentum), NumberByNumber(kind, momentum)
+    optimizer, reference = kind(RATE, momentum, 1e-6), NumberByNumber(kind, momentum)
     for step, rows in enumerate(touched_rows):
         gradient = randn(len(rows), 3, seed=step)
         for place, row in enumerate(rows):
@@ -75,7 +75,7 @@ def test_rows_that_are_not_touched_do_not_move(kind, momentum):
 @pytest.mark.parametrize("shape", [(4, 3), (4,)])
 def test_update_equals_update_of_all_rows(kind, momentum, shape):
     whole, by_rows = randn(*shape, seed=1), randn(*shape, seed=1)
-    one, other = kind(RATE, momentum), kind(RATE, momentum)
+    one, other = kind(RATE, momentum, 1e-6), kind(RATE, momentum, 1e-6)
     rows = torch.tensor([2, 0, 3, 1])
     for step in range(3):
         gradient = randn(*shape, seed=step)
@@ -85,7 +85,7 @@ def test_update_equals_update_of_all_rows(kind, momentum, shape):
 
 
 def test_adagrad_with_momentum_by_hand():
-    optimizer, parameter = Adagrad(0.5, 0.25), torch.tensor([1.0], dtype=torch.float64)
+    optimizer, parameter = Adagrad(0.5, 0.25, 1e-6), torch.tensor([1.0], dtype=torch.float64)
     first = -0.5 * 3 / math.sqrt(9 + 1e-6)
     second = 0.25 * first - 0.5 * -4 / math.sqrt(9 + 16 + 1e-6)
     for gradient in (3.0, -4.0):
@@ -94,7 +94,7 @@ def test_adagrad_with_momentum_by_hand():
 
 
 def test_parameters_have_their_own_memory():
-    optimizer = Adagrad(RATE, 0.9)
+    optimizer = Adagrad(RATE, 0.9, 1e-6)
     apart, beside = (torch.zeros(2, dtype=torch.float64) for _ in range(2))
     optimizer.update("first", apart, torch.ones(2, dtype=torch.float64))
     optimizer.update("second", beside, torch.ones(2, dtype=torch.float64))
@@ -106,7 +106,7 @@ def test_parameters_have_their_own_memory():
     [(SGD, 0.0, []), (SGD, 0.9, ["velocity"]), (Adagrad, 0.0, ["squares"]), (Adagrad, 0.9, ["squares", "velocity"])],
 )
 def test_state_holds_only_what_is_needed(kind, momentum, kinds):
-    optimizer = kind(RATE, momentum)
+    optimizer = kind(RATE, momentum, 1e-6)
     optimizer.update("weight", torch.zeros(2), torch.ones(2))
     optimizer.update_rows("table", torch.zeros(3, 2), torch.tensor([1]), torch.ones(1, 2))
     shapes = {name: tuple(state.shape) for name, state in optimizer.state.items()}
@@ -117,9 +117,11 @@ def test_state_holds_only_what_is_needed(kind, momentum, kinds):
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", SGD), ("adagrad", Adagrad)])
 def test_make_optimizer(name, kind):
-    optimizer = make_optimizer(HyperParameters(optimization_algorithm=name, learning_rate=0.2, momentum=0.4))
+    optimizer = make_optimizer(
+        HyperParameters(optimization_algorithm=name, learning_rate=0.2, momentum=0.4, epsilon=0.5)
+    )
     assert type(optimizer) is kind
-    assert (optimizer.learning_rate, optimizer.momentum) == (0.2, 0.4)
+    assert (optimizer.learning_rate, optimizer.momentum, optimizer.epsilon) == (0.2, 0.4, 0.5)
 
 
 def test_unknown_optimizer_is_refused():

@@ -18,14 +18,16 @@ from tuning.spec import SearchSpec
 SPEC = SearchSpec(PRESETS["full"], trials=3, criterion=StoppingRule("recall@20", 2))
 TRIALS = [
     TrialRecord(
-        0, 11, {"loss_fn": "bpr-max", "hidden_size": 64, "bpreg": 0.5, "clipnorm": None}, "finished", 10, 4,
+        0, 11, {"loss_fn": "bpr-max", "hidden_size": 64, "bpreg": 0.5, **SPEC.space.fixed}, "finished", 10, 4,
         {"recall@20": 0.5, "mrr@20": 0.2}, 12.5,
     ),
     TrialRecord(
-        1, 12, {"loss_fn": "bpr", "hidden_size": 96, "clipnorm": None}, "stopped by ASHA", 3, 3,
+        1, 12, {"loss_fn": "bpr", "hidden_size": 96, **SPEC.space.fixed}, "stopped by ASHA", 3, 3,
         {"recall@20": 0.6, "mrr@20": 0.1}, 3.0,
     ),
-    TrialRecord(2, 13, {"loss_fn": "bpr", "hidden_size": 32, "clipnorm": None}, "diverged", 1, error="loss became nan"),
+    TrialRecord(
+        2, 13, {"loss_fn": "bpr", "hidden_size": 32, **SPEC.space.fixed}, "diverged", 1, error="loss became nan",
+    ),
 ]  # fmt: skip
 
 
