@@ -155,6 +155,8 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             )
         if shape[1] != self.num_items_:
             raise ValueError(f"X has shape {shape}, but the model was fitted on {self.num_items_} items (columns)")
+        if X.values.nnz == 0:
+            return sparse.csr_matrix(shape)
         return self._predict(self.model_, read_interactions(X), self.model_.items, shape, k)
 
     def _predict(
@@ -191,6 +193,8 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         model = load_model(filename, resolve_device(known["device"]))
         loaded = model.hyperparameters.to_dict()
         self.set_params(**{name: value for name, value in loaded.items() if name in known})
+        for name in ("history_", "best_epoch_", "seed_"):  # of an earlier fit
+            self.__dict__.pop(name, None)
         self._become(model)
         return self
 

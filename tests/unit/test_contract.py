@@ -654,6 +654,19 @@ def test_predict_topk_keeps_the_best_items_of_each_row(matrix, trained, k):
 # --- save, load, names -----------------------------------------------------------------------------------------------
 
 
+def test_predict_of_no_interactions_is_empty(matrix, make_interactions):
+    empty = make_interactions([], matrix.shape)
+    scores = fitted(matrix).predict(empty)
+    assert (scores.shape, scores.nnz) == (matrix.shape, 0)
+
+
+def test_load_forgets_the_history_of_an_earlier_fit(matrix, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    estimator = fitted(matrix)
+    estimator.load(estimator.save())
+    assert not hasattr(estimator, "history_")
+
+
 @each_estimator
 def test_save_and_load_give_the_same_predictions(matrix, estimator, tmp_path, monkeypatch):
     """Also of a matrix one of whose columns never occurred."""
