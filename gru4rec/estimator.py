@@ -13,7 +13,6 @@ from typing import Any, Self, cast
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
@@ -21,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from gru4rec.data.interactions import Interactions, check_interactions, is_interactions, read_interactions
 from gru4rec.data.reading import read_log
 from gru4rec.data.sessions import ItemVocabulary, Sessions
+from gru4rec.device import resolve_device
 from gru4rec.errors import DataError, ParameterError, unknown_name
 from gru4rec.fitting import EpochRecord, Validation, align_validation, fit_trainer
 from gru4rec.hyperparameters import NAMES, HyperParameters, Integer
@@ -454,30 +454,6 @@ class GRU4RecCrossEntropy(GRU4Rec):
 
     def _hyperparameters(self, params: dict[str, Any]) -> HyperParameters:
         return super()._hyperparameters({**params, "loss_fn": "cross-entropy", "num_negatives": "all"})
-
-
-def resolve_device(device: str) -> torch.device:
-    """Turn 'auto' into a GPU where there is one, else the CPU.
-
-    Raises
-    ------
-    ParameterError
-        When torch knows no such device, or this machine has none.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-    except RuntimeError:
-        raise ParameterError(
-            f"device must be 'auto' or a torch device such as 'cpu' or 'cuda:0', got {device!r}"
-        ) from None
-    try:
-        torch.Generator(resolved)
-        torch.empty(1, device=resolved)
-    except (RuntimeError, AssertionError):
-        raise ParameterError(f"device {device!r} cannot be used on this machine", "use 'auto' or 'cpu'") from None
-    return resolved
 
 
 def _named_pair(validation_data: Any) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from ray import tune as ray_tune
 from gru4rec.baselines import BASELINES
 from gru4rec.data.reading import read_log
 from gru4rec.data.sessions import Sessions, concatenate_sessions
+from gru4rec.device import resolve_device
 from gru4rec.errors import DataError, SearchError, SpecificationError
-from gru4rec.estimator import resolve_device
 from gru4rec.fitting import align_validation, fit_trainer
 from gru4rec.hyperparameters import HyperParameters
 from gru4rec.metrics import compute_metrics, metric_keys

@@ -11,8 +11,8 @@ import torch
 from ray import tune
 
 from gru4rec.data.sessions import Sessions
+from gru4rec.device import resolve_device
 from gru4rec.errors import DivergedError
-from gru4rec.estimator import resolve_device
 from gru4rec.fitting import run_epoch
 from gru4rec.hyperparameters import NAMES, HyperParameters
 from gru4rec.stopping import EarlyStopping, StoppingRule

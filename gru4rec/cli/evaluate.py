@@ -38,7 +38,7 @@ def evaluate(
     """Evaluate the folder MODEL on LOG: the next item of every step, ranked among all items."""
     from gru4rec.baselines import BASELINES
     from gru4rec.data.reading import read_log
-    from gru4rec.estimator import resolve_device
+    from gru4rec.device import resolve_device
     from gru4rec.metrics import compute_metrics, metric_keys
     from gru4rec.model_folder import load_model
 

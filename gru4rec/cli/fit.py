@@ -48,8 +48,8 @@ def fit(
 ) -> None:
     """Train on the log TRAIN and write a model folder."""
     from gru4rec.data.reading import read_log
+    from gru4rec.device import resolve_device
     from gru4rec.errors import ModelFolderError
-    from gru4rec.estimator import resolve_device
     from gru4rec.fitting import fit_trainer
     from gru4rec.hyperparameters import HyperParameters
     from gru4rec.model import DEFAULT_METRICS, Model

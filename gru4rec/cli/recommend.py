@@ -37,7 +37,7 @@ def recommend(
     """Recommend next items for each session of LOG with the folder MODEL: session, rank, item, score as CSV."""
     from gru4rec.data.reading import read_log
     from gru4rec.data.writing import write_log
-    from gru4rec.estimator import resolve_device
+    from gru4rec.device import resolve_device
     from gru4rec.model_folder import load_model
 
     result = load_model(model, resolve_device(device)).recommend(read_log(log, log_format), k, exclude_seen)

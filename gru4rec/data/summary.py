@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from gru4rec.data.sessions import Sessions
-
-SECONDS_PER_DAY = 86_400.0
+from gru4rec.data.splitting import SECONDS_PER_DAY
 
 
 def summarise(sessions: Sessions) -> tuple[dict[str, Any], list[str]]:

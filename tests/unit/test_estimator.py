@@ -14,8 +14,9 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from gru4rec.data.reading import read_log
+from gru4rec.device import resolve_device
 from gru4rec.errors import DataError, DivergedError, ModelFolderError, ParameterError
-from gru4rec.estimator import GRU4RecCrossEntropy, GRU4RecNegSampling, resolve_device
+from gru4rec.estimator import GRU4RecCrossEntropy, GRU4RecNegSampling
 from gru4rec.evaluation import target_positions
 from gru4rec.hyperparameters import NAMES, HyperParameters
 from gru4rec.model_folder import load_model
