@@ -293,7 +293,7 @@ class GRU4RecNegSampling(GRU4Rec):
     ----------
     num_layers, hidden_size, num_components, dropout, loss_fn, optimization_algorithm, momentum, clipnorm, bptt,
     num_negatives, batch_size, learning_rate, embedding, negatives, sample_alpha, dropout_embedding, dropout_hidden,
-    bpreg, elu_param, logq, epsilon
+    bpreg, elu_param, logq, logq_correction, mask_targets, epsilon
         See `HyperParameters`. With loss_fn='cross-entropy' it is the sampled softmax.
     max_epochs : int
         Passes over the training log.
@@ -357,6 +357,8 @@ class GRU4RecNegSampling(GRU4Rec):
         bpreg: float = 1.0,
         elu_param: float = 0.5,
         logq: float = 1.0,
+        logq_correction: str = "published",
+        mask_targets: bool = True,
         epsilon: float = 1e-12,
         device: str = "auto",
     ) -> None:
@@ -390,6 +392,8 @@ class GRU4RecNegSampling(GRU4Rec):
         self.bpreg = bpreg
         self.elu_param = elu_param
         self.logq = logq
+        self.logq_correction = logq_correction
+        self.mask_targets = mask_targets
         self.epsilon = epsilon
         self.device = device
 

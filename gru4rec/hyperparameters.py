@@ -10,11 +10,13 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from gru4rec.errors import ParameterError, unknown_name
+from gru4rec.official import read_official
 
 SAMPLED_LOSSES = ("cross-entropy", "top1", "top1-max", "bpr", "bpr-max")
 
@@ -79,6 +81,14 @@ class Choice:
         return None if value in self.options else f"one of {', '.join(self.options)}"
 
 
+@dataclass(frozen=True)
+class Flag:
+    """True or False."""
+
+    def problem(self, value: object) -> str | None:
+        return None if isinstance(value, bool) else "True or False"
+
+
 def _parameter(default: Any, domain: Domain) -> Any:
     return field(default=default, metadata={"domain": domain})
 
@@ -93,9 +103,10 @@ class HyperParameters:
         GRU layers.
     hidden_size : int
         Units in each GRU layer.
-    embedding : {'separate', 'tied'}
+    embedding : {'separate', 'tied', 'none'}
         'separate': an input table of `num_components` columns and an output table. 'tied': one table of `hidden_size`
-        columns is both (the authors' "constrained embedding"); `num_components` is then not used.
+        columns is both (the authors' "constrained embedding"). 'none': one-hot inputs, the first GRU layer's input
+        weights are the table; `dropout_embedding` then acts on that layer's state. `num_components` is for 'separate'.
     num_components : int
         Columns of the separate input table.
     dropout : float in [0, 1)
@@ -110,11 +121,17 @@ class HyperParameters:
         BPR-max sees ELU(score, elu_param); 0 leaves scores linear. Only for 'bpr-max'.
     logq : float in [0, 1]
         Strength of the logQ correction of cross-entropy over shared negatives; 1 corrects fully, 0 not at all.
+    logq_correction : {'published', 'refined'}
+        'published': the authors' correction, which also takes the target's own logarithm off its score. 'refined': the
+        target is not corrected, since it is not sampled (Khrylchenko et al., RecSys 2025). See `gru4rec.nn.scoring`.
     num_negatives : int or 'all'
         Negatives drawn per positive. 'all' scores every item (full softmax), for 'cross-entropy' only.
     negatives : {'shared', 'per_target'}
         'shared': one draw serves the whole mini-batch, and the other targets of the batch count as negatives too.
         'per_target': each target has its own draw.
+    mask_targets : bool
+        Whether a row's own target, when another row or a draw brings it up again, is left out of the row's negatives.
+        False leaves out only the row's own place, as the authors' code does. Only for shared negatives.
     sample_alpha : float >= 0
         Negatives are drawn with probability proportional to popularity ** sample_alpha; 0 is uniform.
     optimization_algorithm : {'adagrad', 'sgd'}
@@ -139,7 +156,7 @@ class HyperParameters:
 
     num_layers: int = _parameter(1, Integer(1))
     hidden_size: int = _parameter(100, Integer(1))
-    embedding: Literal["separate", "tied"] = _parameter("separate", Choice(("separate", "tied")))
+    embedding: Literal["separate", "tied", "none"] = _parameter("separate", Choice(("separate", "tied", "none")))
     num_components: int = _parameter(250, Integer(1))
     dropout: float = _parameter(0.0, Real(0, 1, open_high=True))
     dropout_embedding: float | None = _parameter(None, Real(0, 1, open_high=True, optional=True))
@@ -148,8 +165,10 @@ class HyperParameters:
     bpreg: float = _parameter(1.0, Real(0))
     elu_param: float = _parameter(0.5, Real(0))
     logq: float = _parameter(1.0, Real(0, 1))
+    logq_correction: Literal["published", "refined"] = _parameter("published", Choice(("published", "refined")))
     num_negatives: int | Literal["all"] = _parameter(50, Integer(0, words=("all",)))
     negatives: Literal["shared", "per_target"] = _parameter("shared", Choice(("shared", "per_target")))
+    mask_targets: bool = _parameter(True, Flag())
     sample_alpha: float = _parameter(0.5, Real(0))
     optimization_algorithm: Literal["adagrad", "sgd"] = _parameter("adagrad", Choice(("adagrad", "sgd")))
     learning_rate: float = _parameter(0.03, Real(0, open_low=True))
@@ -184,7 +203,7 @@ class HyperParameters:
     @property
     def embedding_size(self) -> int:
         """Columns of the table that embeds the input items."""
-        return self.hidden_size if self.embedding == "tied" else self.num_components
+        return {"tied": self.hidden_size, "separate": self.num_components, "none": 3 * self.hidden_size}[self.embedding]
 
     @property
     def embedding_dropout(self) -> float:
@@ -213,6 +232,20 @@ class HyperParameters:
             return cls(**values)
         except ParameterError as error:
             raise ParameterError(f"{place}{error}") from None
+
+    @classmethod
+    def from_official(cls, source: Mapping[str, Any] | str | Path) -> HyperParameters:
+        """Make hyperparameters from those of the authors' code: a mapping, a parameter file, or a parameter string.
+
+        See `gru4rec.official.read_official`, which also returns the number of epochs.
+
+        Raises
+        ------
+        ParameterError
+            When the source cannot be read, or asks for something that this project does not have.
+        """
+        settings = read_official(source)
+        return cls.from_dict(settings.values, str(source) if isinstance(source, (str, Path)) else None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all values by name, fit for JSON."""

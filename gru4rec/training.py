@@ -171,7 +171,7 @@ class Trainer:
     def _update(self, first: int, rows_per_step: list[int], hidden: list[Tensor]) -> Tensor:
         """Forward, backward and step on one window of N rows; return its summed loss.
 
-        H hidden size, D embedding size.
+        H hidden size, D columns of the input table.
         """
         network = self.network
         items = _prefixes(self._inputs, first, rows_per_step)  # (N,)
@@ -183,8 +183,7 @@ class Trainer:
         d_embedded, d_layers = network.backward(tape, scored.d_states)  # (N, D)
 
         gradients = self._table_gradients(items.long(), d_embedded, scored)
-        for layer, d_layer in enumerate(d_layers):
-            gradients += [Gradient(f"gru.{layer}.{part}", None, value) for part, value in vars(d_layer).items()]
+        gradients += [Gradient(name, None, value) for name, value in d_layers.items()]
         if self.hyperparameters.clipnorm is not None:
             clip_norm([gradient.value for gradient in gradients], self.hyperparameters.clipnorm)
         for name, rows, value in gradients:
@@ -198,7 +197,7 @@ class Trainer:
         """Bring the gradients of item tables and item bias to one entry per touched row."""
         rows, d_table = scored.rows, scored.d_table
         gradients = []
-        if self.hyperparameters.embedding == "separate":
+        if self.hyperparameters.embedding != "tied":
             gradients.append(Gradient("input_table", *sum_duplicate_rows(items, d_embedded, self._slots)))
         elif rows is None:
             d_table.index_add_(0, items, d_embedded)

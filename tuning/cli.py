@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from tuning.result import SearchResult
 
 
+official_space_option = click.option(
+    "--official-space", type=FILE, help="Parameter space of the authors' GRU4Rec; it replaces [space]."
+)
+
+
 @click.group()
 def tune() -> None:
     """Search hyperparameters with Ray Tune, Optuna and ASHA."""
@@ -23,13 +28,14 @@ def tune() -> None:
 
 @tune.command()
 @click.argument("spec", type=FILE)
+@official_space_option
 @json_option
-def check(spec: Path, as_json: bool) -> None:
+def check(spec: Path, official_space: Path | None, as_json: bool) -> None:
     """Check the file SPEC (search.toml) and its logs, and print it as resolved."""
     from tuning.search import make_task, read_data
     from tuning.spec import read_spec, render_spec, to_dict
 
-    specification = read_spec(spec)
+    specification = read_spec(spec, official_space)
     task = make_task(specification, read_data(specification))
     if as_json:
         print_json(to_dict(specification))
@@ -45,16 +51,17 @@ def check(spec: Path, as_json: bool) -> None:
 @click.argument("spec", type=FILE)
 @click.option("--out", type=FOLDER, required=True, help="Result folder; it must not exist, or be empty.")
 @click.option("--address", help="A running Ray cluster, e.g. 10.0.0.1:6379 or auto; default: this machine.")
+@official_space_option
 @click.option("-v", "--verbose", is_flag=True, help="Let Ray print here instead of to OUT/ray.log.")
 @json_option
-def run(spec: Path, out: Path, address: str | None, verbose: bool, as_json: bool) -> None:
+def run(spec: Path, out: Path, address: str | None, official_space: Path | None, verbose: bool, as_json: bool) -> None:
     """Run the search of SPEC (search.toml), write the folder OUT, and export the best model to OUT/best."""
     from tuning.result import result_folder
     from tuning.search import make_task, read_data, search_into
     from tuning.spec import read_spec
     from tuning.terminal import ProgressLine, captured_output
 
-    specification = read_spec(spec)
+    specification = read_spec(spec, official_space)
     data = read_data(specification)
     task = make_task(specification, data)
     with (

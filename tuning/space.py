@@ -13,6 +13,7 @@ import numpy as np
 
 from gru4rec.errors import ParameterError
 from gru4rec.hyperparameters import HyperParameters
+from gru4rec.presets import preset
 
 Value = float | int | str | bool
 Kind = Literal["float", "int", "choice"]
@@ -201,8 +202,18 @@ _TRAINING = (
 )
 _AS_PUBLISHED = {"clipnorm": None, "epsilon": 1e-6}  # what the authors' code has, for batches of 32 to 256
 
-# The published settings are the best of 100 to 200 trials per data set, from the parameter files of the authors'
-# GRU4Rec (retailrocket and rsc15 below); the first two are common defaults that did well on short click logs.
+
+def _published(data_set: str) -> Mapping[str, Value]:
+    values = preset(data_set).to_dict()
+    of_the_loss = [dimension.name for dimension in _LOSS_PARAMETERS if dimension.active(values)]
+    return {name: values[name] for name in (*_OF_A_POINT, *of_the_loss)}
+
+
+_OF_A_POINT = (
+    "loss_fn", "embedding", "num_layers", "hidden_size", "batch_size", "num_negatives", "sample_alpha", "learning_rate",
+    "momentum", "dropout_embedding", "dropout_hidden",
+)  # fmt: skip
+# The first two are common defaults that did well on short click logs; the others are published, see `gru4rec.presets`.
 KNOWN_GOOD: tuple[Mapping[str, Value], ...] = (
     {
         "loss_fn": "bpr-max", "embedding": "tied", "num_layers": 1, "hidden_size": 128, "batch_size": 64,
@@ -214,16 +225,8 @@ KNOWN_GOOD: tuple[Mapping[str, Value], ...] = (
         "num_negatives": 1024, "sample_alpha": 0.5, "learning_rate": 0.1, "momentum": 0.0, "dropout_embedding": 0.0,
         "dropout_hidden": 0.2, "logq": 1.0,
     },
-    {
-        "loss_fn": "bpr-max", "embedding": "tied", "num_layers": 1, "hidden_size": 224, "batch_size": 80,
-        "num_negatives": 2048, "sample_alpha": 0.4, "learning_rate": 0.05, "momentum": 0.4, "dropout_embedding": 0.5,
-        "dropout_hidden": 0.05, "bpreg": 1.95, "elu_param": 0.5,
-    },
-    {
-        "loss_fn": "cross-entropy", "embedding": "tied", "num_layers": 1, "hidden_size": 100, "batch_size": 32,
-        "num_negatives": 2048, "sample_alpha": 0.5, "learning_rate": 0.2, "momentum": 0.2, "dropout_embedding": 0.0,
-        "dropout_hidden": 0.4, "logq": 1.0,
-    },
+    _published("retailrocket"),
+    _published("rsc15"),
 )  # fmt: skip
 
 PRESETS: dict[str, Space] = {

@@ -16,6 +16,7 @@ from gru4rec.data.reading import LogFormat
 from gru4rec.errors import GRU4RecError, ParameterError, SpecificationError, unknown_name
 from gru4rec.hyperparameters import NAMES, Integer, domain_of
 from gru4rec.stopping import StoppingRule
+from tuning.official_space import make_official_space
 from tuning.space import PRESETS, Dimension, Space, Value, check_points, sort_dimensions
 
 DEFAULT_PRESET = "full"
@@ -104,8 +105,14 @@ class SearchSpec:
             )
 
 
-def read_spec(path: str | Path) -> SearchSpec:
+def read_spec(path: str | Path, official_space: Path | None = None) -> SearchSpec:
     """Read search.toml; the paths in it are relative to its folder.
+
+    Parameters
+    ----------
+    path : str or Path
+    official_space : Path, optional
+        A parameter space of the authors' GRU4Rec, which replaces [space] except for a range of `loss_fn`.
 
     Raises
     ------
@@ -117,6 +124,10 @@ def read_spec(path: str | Path) -> SearchSpec:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SpecificationError(f"{path} cannot be read: {error}") from None
+    if official_space is not None:
+        before = content.get("space")
+        loss = {"loss_fn": before["loss_fn"]} if isinstance(before, dict) and "loss_fn" in before else {}
+        content["space"] = {"official": str(official_space.resolve()), **loss}
     return parse_spec(content, path.name, path.resolve().parent)
 
 
@@ -141,7 +152,7 @@ def parse_spec(content: Mapping[str, Any], source: str, folder: Path) -> SearchS
     metric = stopping.text("metric", "recall@20")
     patience = stopping.number("max_iter_no_change", 3, Integer(1))
     min_improvement = stopping.amount("min_improvement", 0.0)
-    space = _parse_space(root)
+    space = _parse_space(root, folder)
     for section in (root, search, stopping):
         section.reject_unknown()
     if not problems:
@@ -251,15 +262,10 @@ def _parse_data(section: _Section, folder: Path) -> DataSpec | None:
     return DataSpec(log_format=log_format, **{name: folder / path for name, path in paths.items() if path})
 
 
-def _parse_space(root: _Section) -> Space:
+def _parse_space(root: _Section, folder: Path) -> Space:
     fixed_section, space_section = root.section("fixed"), root.section("space")
-    base = Space(())
-    preset = space_section.text("preset", None if space_section.values else DEFAULT_PRESET)
-    if preset is not None and preset not in PRESETS:
-        root.problems.append(unknown_name(str(preset), PRESETS, "preset") + " in [space]")
-    elif preset is not None:
-        base = PRESETS[preset]
-    own = {name: value for name, value in space_section.values.items() if name != "preset"}
+    base = _parse_base(space_section, folder)
+    own = {name: value for name, value in space_section.values.items() if name not in space_section.known}
     for name in [*own, *fixed_section.values]:
         if name not in NAMES:
             place = "space" if name in own else "fixed"
@@ -272,7 +278,7 @@ def _parse_space(root: _Section) -> Space:
     for name, value in fixed_section.values.items():
         if name in own:
             root.problems.append(f"{name} is both in [fixed] and in [space]")
-        fixed[name] = None if value == NONE_IN_TOML else value
+        fixed[name] = None if value == NONE_IN_TOML and not _is_word(name, value) else value
     fixed = {name: value for name, value in fixed.items() if name not in own}
     root.problems += [
         f"fixed: {name} must be {expected}, got {value!r}"
@@ -289,6 +295,24 @@ def _parse_space(root: _Section) -> Space:
     except ParameterError as error:
         root.problems.append(str(error))
         return Space(())
+
+
+def _parse_base(section: _Section, folder: Path) -> Space:
+    """Return what [space] starts from: a preset, a parameter space of the authors, or nothing."""
+    preset = section.text("preset", None if section.values else DEFAULT_PRESET)
+    official = section.text("official", None)
+    if preset is not None and official is not None:
+        section.problems.append(f"space.preset={preset!r} and space.official={official!r} exclude each other")
+    elif preset is not None and preset not in PRESETS:
+        section.problems.append(unknown_name(str(preset), PRESETS, "preset") + " in [space]")
+    elif preset is not None:
+        return PRESETS[preset]
+    elif official is not None:
+        try:
+            return make_official_space(folder / official)
+        except ParameterError as error:
+            section.problems.append(f"space.official: {error}")
+    return Space(())
 
 
 def _parse_points(root: _Section, base: Space) -> tuple[Mapping[str, Value], ...]:
@@ -357,6 +381,11 @@ def _render_dimension(dimension: Dimension) -> dict[str, Any]:
     if dimension.when:
         table["when"] = {name: list(values) for name, values in dimension.when.items()}
     return table
+
+
+def _is_word(name: str, value: object) -> bool:
+    """Whether the text is a value of that hyperparameter, as 'none' is of `embedding`."""
+    return name in NAMES and domain_of(name).problem(value) is None
 
 
 def _is_number(value: object) -> bool:

@@ -14,15 +14,20 @@ from gru4rec.cli.output import note, print_json, print_table
 if TYPE_CHECKING:
     from gru4rec.data.reading import LogFormat
     from gru4rec.data.sessions import Sessions
+    from gru4rec.official import OfficialSettings
+
+DEFAULT_EPOCHS = 10
 
 
 @click.command()
 @click.argument("train", type=FILE)
 @click.option("--validation", type=FILE, help="Log to validate on after each epoch; the best epoch is kept.")
 @click.option("--out", type=FOLDER, required=True, help="Model folder to write; it must not exist.")
+@click.option("--preset", metavar="NAME", help="Start from published settings: yoochoose, rees46, coveo, ... or rsc15.")
+@click.option("--official-params", type=FILE, help="Start from a parameter file of the authors' GRU4Rec.")
 @click.option("--params", type=FILE, help="TOML file of hyperparameters, name = value.")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="One hyperparameter; may be repeated.")
-@click.option("--max-epochs", default=10, show_default=True)
+@click.option("--max-epochs", type=int, help=f"Default: n_epochs of --official-params, otherwise {DEFAULT_EPOCHS}.")
 @click.option(
     "--metric", default="recall@20", show_default=True, help="Validation metric that says which epoch is best."
 )
@@ -36,9 +41,11 @@ def fit(
     train: Path,
     validation: Path | None,
     out: Path,
+    preset: str | None,
+    official_params: Path | None,
     params: Path | None,
     assignments: tuple[str, ...],
-    max_epochs: int,
+    max_epochs: int | None,
     metric: str,
     patience: int | None,
     seed: int,
@@ -59,10 +66,15 @@ def fit(
 
     if patience is not None and validation is None:
         raise click.UsageError("--patience needs --validation")
+    if preset is not None and official_params is not None:
+        raise click.UsageError("--preset and --official-params exclude each other")
     if out.exists():
         raise ModelFolderError(f"{out} exists already", "choose another folder, nothing there is overwritten")
-    sources = [*([params.name] if params else []), *(["--set"] if assignments else [])]
-    values = _read_params(params) | _parse_assignments(assignments)
+    base = _read_base(preset, official_params)
+    max_epochs = base.epochs if max_epochs is None else max_epochs
+    files = [path.name for path in (official_params, params) if path]
+    sources = [*([f"--preset {preset}"] if preset else []), *files, *(["--set"] if assignments else [])]
+    values = base.values | _read_params(params) | _parse_assignments(assignments)
     hyperparameters = HyperParameters.from_dict(values, " and ".join(sources))
     criterion = StoppingRule(metric, *(() if patience is None else (patience,)))
     sessions = read_log(train, log_format).with_own_items()
@@ -103,6 +115,15 @@ def _render_epoch(record: dict[str, Any], max_epochs: int) -> str:
     return f"epoch {record['epoch']}/{max_epochs}  {figures}  {record['events_per_second']:,.0f} events/s"
 
 
+def _read_base(preset: str | None, official_params: Path | None) -> OfficialSettings:
+    from gru4rec.official import OfficialSettings, read_official
+    from gru4rec.presets import find_preset
+
+    if preset is not None:
+        return find_preset(preset).settings
+    return OfficialSettings({}, DEFAULT_EPOCHS) if official_params is None else read_official(official_params)
+
+
 def _read_params(path: Path | None) -> dict[str, Any]:
     from gru4rec.errors import ParameterError
 
@@ -115,14 +136,20 @@ def _read_params(path: Path | None) -> dict[str, Any]:
 
 
 def _parse_assignments(assignments: tuple[str, ...]) -> dict[str, Any]:
-    """Turn NAME=VALUE into values: numbers and true/false as in TOML, 'none' for None, anything else as text."""
+    """Turn NAME=VALUE into values: numbers and true/false as in TOML, 'none' for None, anything else as text.
+
+    For `embedding`, 'none' is a word like others.
+    """
+    from gru4rec.hyperparameters import NAMES, domain_of
+
     values: dict[str, Any] = {}
     for assignment in assignments:
-        name, equals, text = assignment.partition("=")
+        name, equals, text = (part.strip() for part in assignment.partition("="))
         if not equals:
             raise click.UsageError(f"--set needs NAME=VALUE, got {assignment!r}")
         try:
-            values[name.strip()] = tomllib.loads(f"value = {text}")["value"]
+            values[name] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
-            values[name.strip()] = None if text.strip().lower() == "none" else text.strip()
+            is_word = name in NAMES and domain_of(name).problem(text) is None
+            values[name] = None if text.lower() == "none" and not is_word else text
     return values

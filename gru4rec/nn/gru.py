@@ -1,14 +1,19 @@
 """One GRU layer over a window of steps, forward and backward by hand.
 
-The gates are those of Cho et al. (2014) in the variant of torch.nn.GRUCell, where the reset gate acts after the
-recurrent product::
+Two variants, as in the authors' code. Layers on embedded inputs are those of torch.nn.GRUCell, where the reset gate
+acts after the recurrent product::
 
     r = sigmoid(x W_ir + h W_hr + b)      z = sigmoid(x W_iz + h W_hz + b)
     n = tanh(x W_in + b_in + r * (h W_hn + b_hn))
     h' = (1 - z) * n + z * h
 
+The first layer on one-hot inputs is that of the paper (Hidasi et al., ICLR 2016, section 3), after Cho et al. (2014):
+the reset gate acts before the product, n = tanh(x W_in + b_in + (r * h) W_hn), and there are no recurrent biases.
+
+The products of the inputs, x W_i + b_i, come from outside: one-hot inputs need no product.
+
 A window holds `rows_per_step[t]` rows at step t, never more than at step t - 1, all steps one after the other in one
-matrix of N = sum(rows_per_step) rows. H is the hidden size, I the input size.
+matrix of N = sum(rows_per_step) rows. H is the hidden size.
 """
 
 from __future__ import annotations
@@ -23,21 +28,18 @@ from torch import Tensor
 
 @dataclass
 class GRUWeights:
-    """Weights of one layer, the gates r, z, n stacked in this order."""
+    """Recurrent weights of one layer, the gates r, z, n stacked in this order."""
 
-    input: Tensor  # (3H, I)
     recurrent: Tensor  # (3H, H)
-    input_bias: Tensor  # (3H,)
-    recurrent_bias: Tensor  # (3H,)
+    recurrent_bias: Tensor | None  # (3H,); None where the reset gate acts before the product
 
 
 class GRUTape(NamedTuple):
     """What the backward pass needs to know of the forward pass."""
 
-    inputs: Tensor  # (N, I)
     previous: Tensor  # (N, H) hidden state before each row, zero where a session starts
     gates: Tensor  # (N, 3H) r, z, n
-    recurrent_n: Tensor  # (N, H) h W_hn + b_hn
+    recurrent_n: Tensor  # (N, H) what the reset gate multiplied: h W_hn + b_hn, or h
     continues: Tensor  # (N, 1) 0 where a session starts, else 1
     dropout: Tensor | None  # (N, H) the mask that multiplied the new states
     rows_per_step: Sequence[int]
@@ -45,7 +47,7 @@ class GRUTape(NamedTuple):
 
 def gru_forward(
     weights: GRUWeights,
-    inputs: Tensor,
+    gates: Tensor,
     starts: Tensor,
     hidden: Tensor,
     rows_per_step: Sequence[int],
@@ -55,7 +57,8 @@ def gru_forward(
 
     Parameters
     ----------
-    inputs : Tensor, shape (N, I)
+    gates : Tensor, shape (N, 3H)
+        Products of the inputs, with their bias; overwritten.
     starts : Tensor of bool, shape (N,)
         Where a session starts; the hidden state is zero there.
     hidden : Tensor, shape (lanes, H)
@@ -71,30 +74,34 @@ def gru_forward(
     GRUTape
     """
     size = hidden.shape[1]
-    gates = torch.addmm(weights.input_bias, inputs, weights.input.T)  # (N, 3H), turned into r, z, n in place
-    continues = (~starts).to(inputs.dtype).unsqueeze(1)
-    previous = inputs.new_empty(len(inputs), size)
-    recurrent_n = torch.empty_like(previous)
+    continues = (~starts).to(gates.dtype).unsqueeze(1)
+    previous = gates.new_empty(len(gates), size)
     states = torch.empty_like(previous)
+    reset_after = weights.recurrent_bias is not None
+    recurrent_n = torch.empty_like(previous) if reset_after else previous
     first = 0
     for rows in rows_per_step:
         step = slice(first, first + rows)
         h = torch.mul(hidden[:rows], continues[step], out=previous[step])
-        recurrent = torch.addmm(weights.recurrent_bias, h, weights.recurrent.T)  # (rows, 3H)
-        recurrent_n[step] = recurrent[:, 2 * size :]
         rz, n = gates[step, : 2 * size], gates[step, 2 * size :]
-        rz.add_(recurrent[:, : 2 * size]).sigmoid_()
-        n.addcmul_(rz[:, :size], recurrent_n[step]).tanh_()
+        if weights.recurrent_bias is not None:
+            recurrent = torch.addmm(weights.recurrent_bias, h, weights.recurrent.T)  # (rows, 3H)
+            recurrent_n[step] = recurrent[:, 2 * size :]
+            rz.add_(recurrent[:, : 2 * size]).sigmoid_()
+            n.addcmul_(rz[:, :size], recurrent_n[step]).tanh_()
+        else:
+            rz.addmm_(h, weights.recurrent[: 2 * size].T).sigmoid_()
+            n.addmm_(rz[:, :size] * h, weights.recurrent[2 * size :].T).tanh_()
         new = torch.lerp(n, h, rz[:, size:], out=states[step])  # n + z * (h - n)
         if dropout is not None:
             new.mul_(dropout[step])
         hidden[:rows] = new
         first += rows
-    return states, GRUTape(inputs, previous, gates, recurrent_n, continues, dropout, rows_per_step)
+    return states, GRUTape(previous, gates, recurrent_n, continues, dropout, rows_per_step)
 
 
 def gru_backward(weights: GRUWeights, tape: GRUTape, d_states: Tensor) -> tuple[Tensor, GRUWeights]:
-    """Return the gradient of the inputs, shape (N, I), and of the weights.
+    """Return the gradient of the products of the inputs, shape (N, 3H), and of the recurrent weights.
 
     Parameters
     ----------
@@ -102,16 +109,17 @@ def gru_backward(weights: GRUWeights, tape: GRUTape, d_states: Tensor) -> tuple[
         Gradient of the states that `gru_forward` returned; overwritten.
     """
     size = d_states.shape[1]
+    reset_after = weights.recurrent_bias is not None
     r, z, n = torch.split(tape.gates, size, dim=1)
     # Derivatives that do not depend on the gradient, for the whole window at once.
     slope = torch.empty_like(tape.gates)  # (N, 3H) of h' by the pre-activations of r, z, n
     slope_r, slope_z, slope_n = torch.split(slope, size, dim=1)
     torch.mul(1 - z, torch.addcmul(torch.ones_like(n), n, n, value=-1), out=slope_n)
     torch.mul(tape.previous - n, z - z * z, out=slope_z)
-    torch.mul(slope_n * tape.recurrent_n, r - r * r, out=slope_r)
+    torch.mul(slope_n * tape.recurrent_n if reset_after else tape.recurrent_n, r - r * r, out=slope_r)
 
     d_gates = torch.empty_like(tape.gates)  # (N, 3H) of the pre-activations
-    d_recurrent = torch.empty_like(tape.gates)  # (N, 3H) of h W_h + b_h
+    d_recurrent = torch.empty_like(tape.gates) if reset_after else d_gates  # (N, 3H) of the recurrent products
     last = len(d_states)
     carried: Tensor | None = None  # gradient of the state before the step that comes next
     for rows in reversed(tape.rows_per_step):
@@ -122,15 +130,21 @@ def gru_backward(weights: GRUWeights, tape: GRUTape, d_states: Tensor) -> tuple[
         if tape.dropout is not None:
             d.mul_(tape.dropout[step])
         torch.mul(slope[step].view(rows, 3, size), d.unsqueeze(1), out=d_gates[step].view(rows, 3, size))
-        d_recurrent[step, : 2 * size] = d_gates[step, : 2 * size]
-        torch.mul(d_gates[step, 2 * size :], r[step], out=d_recurrent[step, 2 * size :])
         last -= rows
-        if last:
-            carried = torch.addmm(d * z[step], d_recurrent[step], weights.recurrent).mul_(tape.continues[step])
-    gradient = GRUWeights(
-        input=d_gates.T @ tape.inputs,
-        recurrent=d_recurrent.T @ tape.previous,
-        input_bias=d_gates.sum(0),
-        recurrent_bias=d_recurrent.sum(0),
-    )
-    return d_gates @ weights.input, gradient
+        if reset_after:
+            d_recurrent[step, : 2 * size] = d_gates[step, : 2 * size]
+            torch.mul(d_gates[step, 2 * size :], r[step], out=d_recurrent[step, 2 * size :])
+            if last:
+                carried = torch.addmm(d * z[step], d_recurrent[step], weights.recurrent).mul_(tape.continues[step])
+        else:
+            d_reset = d_gates[step, 2 * size :] @ weights.recurrent[2 * size :]  # (rows, H) of r * h
+            torch.mul(slope_r[step], d_reset, out=d_gates[step, :size])
+            if last:
+                carried = (d * z[step]).addcmul_(d_reset, r[step])
+                carried.addmm_(d_gates[step, : 2 * size], weights.recurrent[: 2 * size]).mul_(tape.continues[step])
+    if reset_after:
+        return d_gates, GRUWeights(d_recurrent.T @ tape.previous, d_recurrent.sum(0))
+    d_weight = torch.empty_like(weights.recurrent)
+    torch.mm(d_gates[:, : 2 * size].T, tape.previous, out=d_weight[: 2 * size])
+    torch.mm(d_gates[:, 2 * size :].T, r * tape.previous, out=d_weight[2 * size :])
+    return d_gates, GRUWeights(d_weight, None)

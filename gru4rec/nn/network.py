@@ -17,12 +17,13 @@ from gru4rec.nn.gru import GRUTape, GRUWeights, gru_backward, gru_forward
 class WindowTape:
     """What the backward pass needs to know of the forward pass of a window."""
 
+    inputs: list[Tensor | None]  # (N, I) input of each layer; None where it is one-hot
     embedding_dropout: Tensor | None  # (N, D)
     layers: list[GRUTape]
 
 
 class Network:
-    """Weights and passes of GRU4Rec. D is the embedding size, H the hidden size.
+    """Weights and passes of GRU4Rec. H is the hidden size, D the number of columns of the input table.
 
     Parameters
     ----------
@@ -40,9 +41,7 @@ class Network:
         self.item_bias = weights["item_bias"]  # (num_items,)
         self.input_table = weights.get("input_table", self.output_table)  # (num_items, D)
         self.layers = [
-            GRUWeights(
-                *(weights[f"gru.{layer}.{part}"] for part in ("input", "recurrent", "input_bias", "recurrent_bias"))
-            )
+            GRUWeights(weights[f"gru.{layer}.recurrent"], weights.get(f"gru.{layer}.recurrent_bias"))
             for layer in range(hyperparameters.num_layers)
         ]
 
@@ -81,33 +80,53 @@ class Network:
             State of the last layer after each row.
         WindowTape
         """
+        hyperparameters = self.hyperparameters
         states = self.input_table.index_select(0, items)  # (N, D)
-        embedding_dropout = _dropout_mask(states.shape, self.hyperparameters.embedding_dropout, dropout, states)
-        if embedding_dropout is not None:
-            states *= embedding_dropout
+        one_hot = hyperparameters.embedding == "none"
+        embedding_dropout = None
+        if not one_hot:
+            embedding_dropout = _dropout_mask(states.shape, hyperparameters.embedding_dropout, dropout, states)
+            if embedding_dropout is not None:
+                states *= embedding_dropout
+        inputs: list[Tensor | None] = []
         tapes = []
-        for layer, state in zip(self.layers, hidden, strict=True):
-            shape = (len(items), state.shape[1])
-            mask = _dropout_mask(shape, self.hyperparameters.hidden_dropout, dropout, states)
-            states, tape = gru_forward(layer, states, starts, state, rows_per_step, mask)
+        for layer, (weights, state) in enumerate(zip(self.layers, hidden, strict=True)):
+            bias = self.weights[f"gru.{layer}.input_bias"]
+            if one_hot and layer == 0:  # the state of this layer stands for the embedding, as in the authors' code
+                inputs.append(None)
+                gates, rate = states.add_(bias), hyperparameters.embedding_dropout
+            else:
+                inputs.append(states)
+                gates = torch.addmm(bias, states, self.weights[f"gru.{layer}.input"].T)  # (N, 3H)
+                rate = hyperparameters.hidden_dropout
+            mask = _dropout_mask((len(items), state.shape[1]), rate, dropout, states)
+            states, tape = gru_forward(weights, gates, starts, state, rows_per_step, mask)
             tapes.append(tape)
-        return states, WindowTape(embedding_dropout, tapes)
+        return states, WindowTape(inputs, embedding_dropout, tapes)
 
-    def backward(self, tape: WindowTape, d_states: Tensor) -> tuple[Tensor, list[GRUWeights]]:
-        """Return the gradient of the embedded inputs, shape (N, D), and of each layer's weights.
+    def backward(self, tape: WindowTape, d_states: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the gradient of the gathered rows of the input table, shape (N, D), and of the GRU weights by name.
 
         Parameters
         ----------
         d_states : Tensor, shape (N, H)
             Gradient of what `forward` returned; overwritten.
         """
-        gradients = []
-        for layer, layer_tape in zip(reversed(self.layers), reversed(tape.layers), strict=True):
-            d_states, gradient = gru_backward(layer, layer_tape, d_states)
-            gradients.append(gradient)
+        gradients: dict[str, Tensor] = {}
+        for layer in reversed(range(len(self.layers))):
+            d_gates, recurrent = gru_backward(self.layers[layer], tape.layers[layer], d_states)
+            gradients[f"gru.{layer}.input_bias"] = d_gates.sum(0)
+            gradients[f"gru.{layer}.recurrent"] = recurrent.recurrent
+            if recurrent.recurrent_bias is not None:
+                gradients[f"gru.{layer}.recurrent_bias"] = recurrent.recurrent_bias
+            inputs = tape.inputs[layer]
+            if inputs is None:
+                return d_gates, gradients
+            gradients[f"gru.{layer}.input"] = d_gates.T @ inputs
+            d_states = d_gates @ self.weights[f"gru.{layer}.input"]
         if tape.embedding_dropout is not None:
             d_states *= tape.embedding_dropout
-        return d_states, gradients[::-1]
+        return d_states, gradients
 
     def scores(self, states: Tensor) -> Tensor:
         """Return the score of every item, shape (N, num_items), for states of shape (N, H)."""
@@ -115,15 +134,22 @@ class Network:
 
 
 def weight_shapes(num_items: int, hyperparameters: HyperParameters) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of every weight. The three gates of a GRU weight are stacked in its first axis."""
-    size, width = hyperparameters.hidden_size, hyperparameters.embedding_size
+    """Return the name and shape of every weight.
+
+    The three gates r, z, n are stacked in the first axis of a GRU weight, and in the columns of the input table where
+    that is the first layer's input weight (embedding 'none').
+    """
+    size, one_hot = hyperparameters.hidden_size, hyperparameters.embedding == "none"
     shapes: dict[str, tuple[int, ...]] = {}
-    if hyperparameters.embedding == "separate":
-        shapes["input_table"] = (num_items, width)
+    if hyperparameters.embedding != "tied":
+        shapes["input_table"] = (num_items, hyperparameters.embedding_size)
     for layer in range(hyperparameters.num_layers):
-        shapes[f"gru.{layer}.input"] = (3 * size, width if layer == 0 else size)
+        if layer > 0 or not one_hot:
+            shapes[f"gru.{layer}.input"] = (3 * size, size if layer else hyperparameters.embedding_size)
         shapes[f"gru.{layer}.recurrent"] = (3 * size, size)
-        shapes[f"gru.{layer}.input_bias"] = shapes[f"gru.{layer}.recurrent_bias"] = (3 * size,)
+        shapes[f"gru.{layer}.input_bias"] = (3 * size,)
+        if layer > 0 or not one_hot:
+            shapes[f"gru.{layer}.recurrent_bias"] = (3 * size,)
     shapes["output_table"] = (num_items, size)
     shapes["item_bias"] = (num_items,)
     return shapes
@@ -135,8 +161,12 @@ def initial_weights(num_items: int, hyperparameters: HyperParameters, generator:
     for name, shape in weight_shapes(num_items, hyperparameters).items():
         weights[name] = torch.zeros(shape, device=generator.device)
         if len(shape) == 2:
-            rows = hyperparameters.hidden_size if name.startswith("gru.") else shape[0]
-            bound = math.sqrt(6.0 / (rows + shape[1]))
+            rows, columns = shape
+            if name.startswith("gru."):
+                rows = hyperparameters.hidden_size
+            elif name == "input_table" and hyperparameters.embedding == "none":
+                columns = hyperparameters.hidden_size
+            bound = math.sqrt(6.0 / (rows + columns))
             weights[name].uniform_(-bound, bound, generator=generator)
     return weights
 

@@ -7,6 +7,7 @@ epoch's last sessions drain, is the published one: a mean over a shrinking batch
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -56,11 +57,57 @@ def make_scorer(hyperparameters: HyperParameters, item_counts: Tensor, negatives
         )
     correction = None
     if hyperparameters.loss_fn == "cross-entropy" and hyperparameters.logq:
-        log_popularity = item_counts.float().log().mul_(hyperparameters.logq)
-        correction = (log_popularity, log_popularity * hyperparameters.sample_alpha)
+        correction = _logq_correction(hyperparameters, item_counts, num_negatives)
+    mask_targets = hyperparameters.mask_targets
     return lambda network, states, targets: score_shared(
-        network, states, targets, negatives.draw(num_negatives), loss, scale, correction
+        network, states, targets, negatives.draw(num_negatives), loss, scale, correction, mask_targets
     )
+
+
+class LogQCorrection(NamedTuple):
+    """What the logQ correction takes off the score of each item, by the way it became a candidate.
+
+    Parameters
+    ----------
+    as_target, as_drawn : Tensor of float64, shape (num_items,)
+    own_target : bool
+        Whether a row's own target is corrected too.
+    """
+
+    as_target: Tensor
+    as_drawn: Tensor
+    own_target: bool
+
+
+def _logq_correction(
+    hyperparameters: HyperParameters, item_counts: Tensor, num_negatives: int
+) -> Callable[[int], LogQCorrection]:
+    """Return the correction by the number of rows of the mini-batch.
+
+    'published', as in the authors' code: the logarithm of an item's popularity for targets, of popularity **
+    sample_alpha for drawn items (Bengio & Senecal, 2008, up to constants), the row's own target included.
+
+    'refined' (Khrylchenko et al., RecSys 2025): the own target is certain to be a candidate, so it is not corrected; a
+    negative is corrected by how often it is expected among the candidates of the mini-batch, as another row's target or
+    drawn. The paper's loss is (1 - P) (log sum_j exp(s'_j) - s_i), where s' are corrected scores of the negatives and
+    P, held constant, is the probability of the target i estimated with the same negatives. Its gradient is that of
+    cross-entropy over s_i and s'_j, since (1 - P) softmax(s')_j = exp(s'_j) / (exp(s_i) + sum_k exp(s'_k)): so
+    cross-entropy is what is computed.
+    """
+    strength, alpha = hyperparameters.logq, hyperparameters.sample_alpha
+    counts = item_counts.double()
+    if hyperparameters.logq_correction == "published":
+        log_counts = counts.log().mul_(strength)
+        published = LogQCorrection(log_counts, log_counts * alpha, own_target=True)
+        return lambda _: published
+    target_share, drawn_share = counts / counts.sum(), counts.pow(alpha) / counts.pow(alpha).sum()
+
+    def refined(rows: int) -> LogQCorrection:
+        expected = (target_share * (rows - 1)).add_(drawn_share, alpha=num_negatives)
+        log_expected = expected.log_().mul_(strength)
+        return LogQCorrection(log_expected, log_expected, own_target=False)
+
+    return lru_cache(maxsize=1)(refined)
 
 
 def score_shared(
@@ -70,23 +117,27 @@ def score_shared(
     negatives: Tensor,
     loss: Loss,
     scale: float,
-    correction: tuple[Tensor, Tensor] | None,
+    correction: Callable[[int], LogQCorrection] | None,
+    mask_targets: bool = True,
 ) -> ScoreGradients:
-    """Score the targets of the window and the drawn negatives for every row; C = N + len(negatives).
-
-    `correction` holds, per item, what the logQ correction takes off its score as a target and as a drawn negative:
-    the logarithm of how often it turns up there (Bengio & Senecal, 2008), up to a constant.
-    """
+    """Score the targets of the window and the drawn negatives for every row; C = N + len(negatives)."""
     items = torch.cat([targets, negatives])  # (C,)
     table = network.output_table.index_select(0, items)  # (C, H)
     bias = network.item_bias.index_select(0, items)  # (C,)
+    off = None
     if correction is not None:
-        bias -= torch.cat([correction[0][targets], correction[1][negatives]])
+        off = correction(len(targets))
+        bias -= torch.cat([off.as_target[targets], off.as_drawn[negatives]])
     scores = torch.addmm(bias, states, table.T)  # (N, C)
-    repeated = targets.unsqueeze(1) == items  # (N, C) the own target, at its place and drawn again
-    repeated.fill_diagonal_(False)
+    if off is not None and not off.own_target:
+        scores.diagonal().add_(off.as_target[targets])
     positives = torch.arange(len(targets), device=targets.device)
-    rows, columns = repeated.nonzero(as_tuple=True)
+    if mask_targets:
+        repeated = targets.unsqueeze(1) == items  # (N, C) the own target, at its place and again
+        repeated.fill_diagonal_(False)
+        rows, columns = repeated.nonzero(as_tuple=True)
+    else:
+        rows = columns = targets.new_empty(0)
     value, d_scores = loss(scores, Candidates(positives, (rows, columns)))
     d_scores *= scale
     return ScoreGradients(value, d_scores @ table, items, d_scores.T @ states, d_scores.sum(0))

@@ -50,7 +50,10 @@ RECPACK = {
     "predict_topK": None,
     "validation_sample_size": None,
 }
-SAMPLING = {"loss_fn", "num_negatives", "negatives", "sample_alpha", "bpreg", "elu_param", "logq"}
+SAMPLING = {
+    "loss_fn", "num_negatives", "negatives", "mask_targets", "sample_alpha", "bpreg", "elu_param", "logq",
+    "logq_correction",
+}  # fmt: skip
 SMALL = {"hidden_size": 6, "num_components": 4, "batch_size": 4, "max_epochs": 2, "seed": 5, "device": "cpu"}
 
 TRAIN = pd.DataFrame(

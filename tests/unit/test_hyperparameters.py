@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 
 from gru4rec.errors import ParameterError
-from gru4rec.hyperparameters import NAMES, HyperParameters, domain_of
+from gru4rec.hyperparameters import NAMES, Flag, HyperParameters, domain_of
 
 # From the documentation of recpack.algorithms.GRU4RecNegSampling (recpack 0.3).
 RECPACK_DEFAULTS = {
@@ -32,7 +33,7 @@ LOSSES = "one of cross-entropy, top1, top1-max, bpr, bpr-max"
 EXPECTED = {
     "num_layers": (COUNT, [0, -1, 1.0, True, "2", None, math.nan]),
     "hidden_size": (COUNT, [0, 0.5, None]),
-    "embedding": ("one of separate, tied", ["constrained", None, True, 1]),
+    "embedding": ("one of separate, tied, none", ["constrained", None, True, 1]),
     "num_components": (COUNT, [0, None]),
     "dropout": (SHARE, [1, 1.2, -0.1, math.nan, None, "0.5", False]),
     "dropout_embedding": (f"{SHARE} or None", [1.0, -0.1, "x"]),
@@ -41,8 +42,10 @@ EXPECTED = {
     "bpreg": ("in [0, inf)", [-1, math.inf, None]),
     "elu_param": ("in [0, inf)", [-0.5, math.nan, True]),
     "logq": ("in [0, 1]", [-0.1, 1.1, None]),
+    "logq_correction": ("one of published, refined", ["Refined", None, True, 1.0]),
     "num_negatives": ("a whole number >= 0 or 'all'", [-1, 0.5, "every", None, True]),
     "negatives": ("one of shared, per_target", ["each", None]),
+    "mask_targets": ("True or False", [0, 1, 1.0, "True", None, math.nan]),
     "sample_alpha": ("in [0, inf)", [-0.1, math.inf]),
     "optimization_algorithm": ("one of adagrad, sgd", ["adam", None]),
     "learning_rate": ("in (0, inf)", [0, -0.1, math.inf, math.nan, "0.1"]),
@@ -90,6 +93,9 @@ def test_every_hyperparameter_has_a_range_above():
         {"clipnorm": 1e-9},
         {"batch_size": 1},
         {"hidden_size": 1},
+        {"embedding": "none"},
+        {"logq_correction": "refined"},
+        {"mask_targets": False},
     ],
     ids=str,
 )
@@ -131,6 +137,8 @@ def test_from_dict_undoes_to_dict():
         num_layers=2, loss_fn="cross-entropy", num_negatives="all", clipnorm=None, dropout_hidden=0.1
     )
     assert HyperParameters.from_dict(json.loads(json.dumps(given.to_dict()))) == given
+    given = HyperParameters(embedding="none", logq_correction="refined", mask_targets=False)
+    assert HyperParameters.from_dict(json.loads(json.dumps(given.to_dict()))) == given
 
 
 def test_from_dict_fills_in_defaults():
@@ -165,9 +173,29 @@ def test_dropouts_override_the_common_one(values, embedding, hidden):
     assert (hyperparameters.embedding_dropout, hyperparameters.hidden_dropout) == (embedding, hidden)
 
 
-@pytest.mark.parametrize(("embedding", "size"), [("separate", 7), ("tied", 5)])
-def test_tied_embedding_is_as_wide_as_the_states(embedding, size):
+@pytest.mark.parametrize(("embedding", "size"), [("separate", 7), ("tied", 5), ("none", 15)])
+def test_only_a_separate_embedding_has_a_width_of_its_own(embedding, size):
     assert HyperParameters(embedding=embedding, num_components=7, hidden_size=5).embedding_size == size
+
+
+def test_a_flag_of_numpy_is_a_flag():
+    """A grid made with numpy has numpy's booleans; what is stored is fit for JSON."""
+    hyperparameters = HyperParameters(mask_targets=np.bool_(False))
+    assert hyperparameters.mask_targets is False
+    assert json.loads(json.dumps(hyperparameters.to_dict()))["mask_targets"] is False
+
+
+def test_flag_takes_nothing_but_booleans():
+    assert [Flag().problem(value) for value in (True, False)] == [None, None]
+    assert {Flag().problem(value) for value in (0, 1, "false", None)} == {"True or False"}
+
+
+def test_new_settings_are_off_by_default():
+    """Without them the model is the one that recpack's names describe."""
+    hyperparameters = HyperParameters()
+    assert hyperparameters.embedding == "separate"
+    assert hyperparameters.logq_correction == "published"
+    assert hyperparameters.mask_targets is True
 
 
 def test_domain_of_a_name_is_the_one_that_is_checked():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -77,8 +78,11 @@ class NaiveTrainer:
         states = leaves.get("input_table", leaves["output_table"])[items]
         after = []
         for layer in range(hyperparameters.num_layers):
-            parts = [leaves[f"gru.{layer}.{part}"] for part in ("input", "recurrent", "input_bias", "recurrent_bias")]
-            states, last = self.gru_steps(parts, states, starts, hidden[layer], rows_per_step)
+            names = ("input", "recurrent", "input_bias", "recurrent_bias")
+            parts = [leaves.get(f"gru.{layer}.{name}") for name in names]
+            one_hot = hyperparameters.embedding == "none" and layer == 0
+            steps = one_hot_steps if one_hot else self.gru_steps
+            states, last = steps(parts, states, starts, hidden[layer], rows_per_step)
             after.append(last.detach())
         scores = states @ leaves["output_table"].T + leaves["item_bias"]
         counts = torch.from_numpy(self.sessions.item_counts())
@@ -117,6 +121,19 @@ class NaiveTrainer:
         weight[touched] += velocity[touched]
 
 
+def one_hot_steps(weights, inputs, starts, hidden, rows_per_step):
+    """The first layer without an embedding: rows of its input weights come in, the reset gate acts first."""
+    _, recurrent, bias, _ = weights
+    states = []
+    for step in torch.arange(len(inputs)).split(list(rows_per_step)):
+        h = hidden[: len(step)].masked_fill(starts[step].unsqueeze(1), 0.0)
+        (x_r, x_z, x_n), (w_r, w_z, w_n) = (inputs[step] + bias).chunk(3, dim=1), recurrent.chunk(3)
+        r, z = torch.sigmoid(x_r + h @ w_r.T), torch.sigmoid(x_z + h @ w_z.T)
+        states.append((1 - z) * torch.tanh(x_n + (r * h) @ w_n.T) + z * h)
+        hidden = torch.cat([states[-1], hidden[len(step) :]])
+    return torch.cat(states), hidden
+
+
 def record_draws(trainer):
     """Return a list that fills with what the trainer draws."""
     drawn, draw = [], trainer._negatives.draw
@@ -145,6 +162,9 @@ CASES = [
     {"loss_fn": "top1", "bptt": 3, "momentum": 0.3, "num_layers": 2},
     {"loss_fn": "bpr-max", "bptt": 4, "embedding": "tied", "optimization_algorithm": "sgd", "momentum": 0.3},
     {"loss_fn": "cross-entropy", "bptt": 100, "negatives": "per_target", "logq": 0.0},
+    {"loss_fn": "bpr-max", "embedding": "none", "bptt": 3, "num_layers": 2, "momentum": 0.3, "clipnorm": 0.05},
+    {"loss_fn": "cross-entropy", "embedding": "none", "num_negatives": "all", "bptt": 2},
+    {"loss_fn": "top1-max", "embedding": "none", "negatives": "per_target", "momentum": 0.2},
 ]
 
 
@@ -172,7 +192,7 @@ def test_three_windows_in_double_precision_equal_naive_ones(make_sessions, gru_s
     bptt = parameters.get("bptt", 1)
     steps = min(3 * bptt, 8)
     short = make_sessions([[(3 * lane + 2 * step) % 7 for step in range(steps + 1 - lane % 2)] for lane in range(3)])
-    trainer = make_trainer(short, **{**parameters, "logq": 0.0})  # the correction is kept in single precision
+    trainer = make_trainer(short, **parameters)
     weights = {name: weight.double() for name, weight in trainer.network.weights.items()}
     trainer.network = Network(short.num_items, trainer.hyperparameters, weights)
     before = {name: weight.clone() for name, weight in weights.items()}
@@ -195,6 +215,41 @@ def test_result_counts_epochs_and_targets(log):
     assert all(result.seconds >= 0 for result in results)
 
 
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_every_target_is_trained_exactly_once_an_epoch(log, monkeypatch, batch_size):
+    """The last items too, while lanes drain; sessions are followed to their end, the next one starts from zero."""
+    seen, forward = [], Network.forward
+
+    def watched(network, items, starts, hidden, rows_per_step, *rest):
+        seen.extend(zip(items.tolist(), starts.tolist(), strict=True))
+        return forward(network, items, starts, hidden, rows_per_step, *rest)
+
+    monkeypatch.setattr(Network, "forward", watched)
+    trainer = make_trainer(log, batch_size=batch_size)
+    score, targets = trainer._score, []
+
+    def watched_score(network, states, given):
+        targets.extend(given.tolist())
+        return score(network, states, given)
+
+    trainer._score = watched_score
+    trainer.train_epoch()
+    pairs = [(item, target, place == 0) for session in LOG for place, (item, target) in enumerate(pairwise(session))]
+    trained = [(item, target, start) for (item, start), target in zip(seen, targets, strict=True)]
+    assert sorted(trained) == sorted(pairs)
+
+
+@pytest.mark.parametrize("embedding", ["separate", "tied", "none"])
+def test_the_two_dropouts_act_in_training_each_on_its_own(log, embedding):
+    """With 'none' the embedding's dropout acts on the first layer, so the hidden one needs a second layer."""
+    trained = []
+    for parameters in ({}, {"dropout_embedding": 0.5}, {"dropout_hidden": 0.5}, {"dropout": 0.5}):
+        trainer = make_trainer(log, embedding=embedding, num_layers=2, **parameters)
+        trainer.train_epoch()
+        trained.append(trainer.network.item_bias.tolist())
+    assert all(one != other for place, one in enumerate(trained) for other in trained[:place])
+
+
 @pytest.mark.parametrize("between", [1, 2, 3, 1000])
 def test_loss_is_the_same_however_often_it_is_looked_at(log, monkeypatch, between):
     expected = make_trainer(log).train_epoch().loss
@@ -213,6 +268,9 @@ CYCLE = [[(start + step) % 8 for step in range(5)] for start in range(8)] * 4
         {"loss_fn": "cross-entropy"},
         {"loss_fn": "cross-entropy", "num_negatives": "all"},
         {"loss_fn": "bpr-max", "bpreg": 0.1, "embedding": "tied"},
+        {"loss_fn": "bpr-max", "bpreg": 0.1, "embedding": "none"},
+        {"loss_fn": "cross-entropy", "embedding": "none", "num_layers": 2, "bptt": 2},
+        {"loss_fn": "cross-entropy", "logq_correction": "refined", "mask_targets": False},
         {"loss_fn": "top1-max", "bptt": 2},
         {"loss_fn": "bpr", "negatives": "per_target"},
         {"loss_fn": "cross-entropy", "optimization_algorithm": "sgd", "momentum": 0.9, "learning_rate": 0.3},
@@ -251,6 +309,8 @@ NOISY = [
     {"dropout": 0.3, "momentum": 0.5},
     {"dropout_embedding": 0.2, "optimization_algorithm": "sgd", "momentum": 0.9, "num_layers": 2, "bptt": 2},
     {"loss_fn": "bpr-max", "negatives": "per_target", "embedding": "tied", "dropout_hidden": 0.5},
+    {"loss_fn": "cross-entropy", "embedding": "none", "dropout_embedding": 0.3, "momentum": 0.5, "bptt": 2},
+    {"embedding": "none", "dropout": 0.3, "num_layers": 2, "logq_correction": "refined", "loss_fn": "cross-entropy"},
 ]
 
 

@@ -119,6 +119,17 @@ def test_large_scores_stay_finite(parameters):
     assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("elu_param", [0.0, 0.5])
+def test_bpr_max_of_a_target_far_below_its_negatives_has_a_logarithm(elu_param):
+    """In single precision sigmoid(-400) is 0, and its logarithm would be infinite."""
+    scores = torch.tensor([[-200.0, 200.0, 200.0]])
+    loss, gradient = make({"loss_fn": "bpr-max", "bpreg": 0.0, "elu_param": elu_param})(
+        scores, Candidates(torch.tensor([0]), NOTHING)
+    )
+    assert 50 < loss.item() <= 400
+    assert gradient.isfinite().all()
+
+
 def test_losses_are_summed_not_averaged():
     scores = torch.tensor([[1.0, 0.0, 2.0]]).repeat(3, 1)
     candidates = Candidates(torch.tensor([0, 0, 0]), NOTHING)

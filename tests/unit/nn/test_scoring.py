@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from gru4rec.hyperparameters import SAMPLED_LOSSES, HyperParameters
+from gru4rec.nn import scoring
 from gru4rec.nn.network import Network, weight_shapes
-from gru4rec.nn.scoring import make_scorer, score_shared
+from gru4rec.nn.scoring import make_scorer
 
 NUM_ITEMS, SIZE = 8, 4
 COUNTS = torch.tensor([5, 1, 9, 2, 2, 30, 1, 4])
@@ -83,8 +84,119 @@ def test_logq_corrects_shared_cross_entropy(window_loss, logq, sample_alpha):
     )
     scored = make_scorer(hyperparameters, COUNTS, Scripted(SHARED))(network, states.clone(), TARGETS)
     expected = by_autograd(window_loss, hyperparameters, network, states, SHARED, 6)
-    # The correction is kept in single precision.
-    torch.testing.assert_close(dense(scored), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(dense(scored), expected, rtol=1e-10, atol=1e-12)
+
+
+def expected_counts(rows, sample_alpha):
+    """How often each item is expected among the targets of the other rows and six draws."""
+    popularity = COUNTS.tolist()
+    powers = [count**sample_alpha for count in popularity]
+    return [
+        (rows - 1) * count / sum(popularity) + 6 * power / sum(powers)
+        for count, power in zip(popularity, powers, strict=True)
+    ]
+
+
+@pytest.fixture
+def spy(monkeypatch):
+    """Put a loss in the scorer's place that notes the scores and candidates that it is given."""
+    seen = []
+
+    def loss(scores, candidates):
+        seen.append((scores.clone(), candidates))
+        return scores.sum(), torch.zeros_like(scores)
+
+    monkeypatch.setattr(scoring, "make_loss", lambda _: loss)
+    return seen
+
+
+@pytest.mark.parametrize("sample_alpha", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("logq", [0.4, 1.0])
+def test_refined_logq_takes_expected_counts_off_the_negatives_only(spy, logq, sample_alpha):
+    hyperparameters, network, states = make_case(
+        loss_fn="cross-entropy", num_negatives=6, logq=logq, sample_alpha=sample_alpha, logq_correction="refined"
+    )
+    score = make_scorer(hyperparameters, COUNTS, Scripted(SHARED))
+    for rows in (5, 2, 1, 5):  # lanes drain, and the next epoch begins with all of them
+        score(network, states[:rows], TARGETS[:rows])
+        counts = torch.tensor(expected_counts(rows, sample_alpha), dtype=torch.float64)
+        items = torch.cat([TARGETS[:rows], SHARED])
+        expected = states[:rows] @ network.output_table[items].T + network.item_bias[items]
+        expected -= logq * counts.log()[items] * (1 - torch.eye(rows, len(items), dtype=torch.float64))
+        torch.testing.assert_close(spy[-1][0], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_expected_counts_are_those_of_many_mini_batches():
+    """The formula above against counting: targets come up as often as they occur, draws by the power of it."""
+    generator, num_batches = torch.Generator().manual_seed(5), 20_000
+    targets = torch.multinomial(COUNTS.double(), 4 * num_batches, replacement=True, generator=generator)
+    drawn = torch.multinomial(COUNTS.double() ** 0.5, 6 * num_batches, replacement=True, generator=generator)
+    means = torch.bincount(torch.cat([targets, drawn]), minlength=NUM_ITEMS) / num_batches
+    assert means.tolist() == pytest.approx(expected_counts(rows=5, sample_alpha=0.5), rel=0.05)
+
+
+@pytest.mark.parametrize("mask_targets", [True, False])
+def test_gradient_of_refined_logq_is_that_of_the_papers_loss(mask_targets):
+    """Khrylchenko et al. (RecSys 2025): (1 - P) (log sum_j exp(s'_j) - s_i), with P_i held constant."""
+    hyperparameters, network, states = make_case(
+        loss_fn="cross-entropy", num_negatives=6, logq_correction="refined", mask_targets=mask_targets
+    )
+    scored = make_scorer(hyperparameters, COUNTS, Scripted(SHARED))(network, states.clone(), TARGETS)
+
+    leaves = [tensor.clone().requires_grad_() for tensor in (states, network.output_table, network.item_bias)]
+    scores = leaves[0] @ leaves[1].T + leaves[2]
+    log_counts = torch.tensor(expected_counts(5, hyperparameters.sample_alpha), dtype=torch.float64).log()
+    losses = []
+    for row, target in enumerate(TARGETS):
+        others = torch.cat([TARGETS[:row], TARGETS[row + 1 :], SHARED])
+        if mask_targets:
+            others = others[others != target]
+        corrected = (scores[row] - log_counts)[others]
+        own = scores[row, target]
+        share = (own.exp() / (own.exp() + corrected.exp().sum())).detach()
+        losses.append((1 - share) * (corrected.exp().sum().log() - own))
+    expected = torch.autograd.grad(sum(losses) / 6, leaves)
+    torch.testing.assert_close(dense(scored)[1:], expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("loss_fn", SAMPLED_LOSSES)
+def test_unmasked_targets_are_negatives_everywhere_but_at_their_own_place(row_loss, loss_fn):
+    hyperparameters, network, states = make_case(loss_fn=loss_fn, num_negatives=6, logq=0.0, mask_targets=False)
+    scored = make_scorer(hyperparameters, COUNTS, Scripted(SHARED))(network, states.clone(), TARGETS)
+    leaves = [tensor.clone().requires_grad_() for tensor in (states, network.output_table, network.item_bias)]
+    scores = leaves[0] @ leaves[1].T + leaves[2]
+    loss = sum(
+        row_loss(
+            loss_fn,
+            scores[row, target],
+            scores[row, torch.cat([TARGETS[:row], TARGETS[row + 1 :], SHARED])],
+            hyperparameters.bpreg,
+            hyperparameters.elu_param,
+        )
+        for row, target in enumerate(TARGETS)
+    )
+    expected = (loss.detach(), *torch.autograd.grad(loss / 6, leaves))
+    torch.testing.assert_close(dense(scored), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "drawn", "columns"),
+    [
+        ({"num_negatives": 6}, SHARED, 5 + 6),
+        ({"num_negatives": 3, "negatives": "per_target"}, PER_TARGET, 1 + 3),
+        ({"num_negatives": "all", "loss_fn": "cross-entropy"}, SHARED[:0], 1000),
+    ],
+    ids=str,
+)
+def test_only_candidates_are_scored(spy, monkeypatch, parameters, drawn, columns):
+    """A thousand items do not make the matrix wider: candidates are chosen before they are scored."""
+    hyperparameters = HyperParameters(hidden_size=SIZE, num_components=3, batch_size=6, **parameters)
+    shapes = weight_shapes(1000, hyperparameters)
+    network = Network(1000, hyperparameters, {name: torch.zeros(shape) for name, shape in shapes.items()})
+    if parameters["num_negatives"] != "all":
+        monkeypatch.setattr(Network, "scores", lambda *_: pytest.fail("scored every item"))
+    make_scorer(hyperparameters, torch.ones(1000), Scripted(drawn))(network, torch.zeros(5, SIZE), TARGETS)
+    assert [tuple(scores.shape) for scores, _ in spy] == [(5, columns)]
 
 
 @pytest.mark.parametrize("loss_fn", ["top1", "top1-max", "bpr", "bpr-max"])
@@ -106,18 +218,13 @@ def test_rows_are_the_targets_then_the_drawn_items():
     assert scored.rows.tolist() == [item for row in by_row for item in row]
 
 
-def test_own_target_is_no_negative_but_everyone_elses_is():
-    seen = []
-
-    def spy(scores, candidates):
-        seen.append(candidates)
-        return scores.sum(), torch.zeros_like(scores)
-
-    _, network, states = make_case()
-    score_shared(network, states, TARGETS, SHARED, spy, 1.0, None)
-    assert seen[0].positives.tolist() == [0, 1, 2, 3, 4]
+def test_own_target_is_no_negative_but_everyone_elses_is(spy):
+    hyperparameters, network, states = make_case(num_negatives=6)
+    make_scorer(hyperparameters, COUNTS, Scripted(SHARED))(network, states, TARGETS)
+    _, candidates = spy[0]
+    assert candidates.positives.tolist() == [0, 1, 2, 3, 4]
     # Columns 0 .. 4 are the targets 2 5 2 0 7, columns 5 .. 10 the draws 1 5 5 3 2 6.
-    excluded = set(zip(*(indices.tolist() for indices in seen[0].excluded), strict=True))
+    excluded = set(zip(*(indices.tolist() for indices in candidates.excluded), strict=True))
     assert excluded == {(0, 2), (2, 0), (0, 9), (2, 9), (1, 6), (1, 7)}
 
 
