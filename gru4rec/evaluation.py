@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gru4rec.data.sessions import IntArray, Sessions, ranges
+from gru4rec.data.sessions import IntArray, ItemVocabulary, Sessions, ranges
 from gru4rec.errors import DataError, DivergedError, ParameterError
 from gru4rec.metrics import Ranks
 from gru4rec.nn.network import Network
@@ -31,10 +31,13 @@ class RankedTargets:
         From 1, in the order of the sessions and of their steps; a tied item ranks above the target.
     num_tied : int
         Targets that share their score with another item.
+    session_of_target : array of int64, shape (num_targets,)
+        Place of each target's session in the log.
     """
 
     ranks: Ranks
     num_tied: int
+    session_of_target: IntArray
 
 
 def compute_ranks(network: Network, sessions: Sessions, steps: Steps = "all") -> RankedTargets:
@@ -72,7 +75,21 @@ def compute_ranks(network: Network, sessions: Sessions, steps: Steps = "all") ->
     ranks = ranks[targets_at]
     if not (finite and ranks.all()):  # a NaN score of its own gives a target the rank 0
         raise DivergedError("the model's scores are not finite", "train with a lower learning_rate or momentum")
-    return RankedTargets(ranks, num_tied)
+    return RankedTargets(ranks, num_tied, np.searchsorted(sessions.offsets, targets_at, side="right") - 1)
+
+
+def rankable_sessions(sessions: Sessions, items: ItemVocabulary, steps: Steps = "all") -> tuple[Sessions, int]:
+    """Return the sessions over the items of a model, and how many events were dropped because it lacks their item.
+
+    With steps='last' a session whose last item is unknown is left out whole; otherwise an earlier item of it would be
+    ranked in place of the true one.
+    """
+    known, num_unknown = sessions.with_items_of(items)
+    if steps == "last":
+        ends = sessions.item_index[sessions.offsets[1:] - 1]
+        ends_known = items.encode(sessions.items.ids)[ends] >= 0
+        known, _ = sessions.select_sessions(ends_known & (sessions.lengths > 0)).with_items_of(items)
+    return known, num_unknown
 
 
 def session_states(

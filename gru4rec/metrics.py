@@ -14,6 +14,27 @@ import numpy.typing as npt
 from gru4rec.errors import ParameterError, unknown_name
 
 Ranks = npt.NDArray[np.int64]
+Contributions = npt.NDArray[np.float64]
+
+
+def hits(ranks: Ranks, k: int) -> Contributions:
+    """Return 1 for each target among the first k items, else 0."""
+    return (ranks <= k).astype(np.float64)
+
+
+def reciprocal_ranks(ranks: Ranks, k: int) -> Contributions:
+    """Return 1 / rank of each target, 0 beyond rank k."""
+    return np.where(ranks <= k, 1.0 / ranks, 0.0)
+
+
+def discounted_gains(ranks: Ranks, k: int) -> Contributions:
+    """Return 1 / log2(rank + 1) of each target, 0 beyond rank k."""
+    return np.where(ranks <= k, 1.0 / np.log2(ranks + 1.0), 0.0)
+
+
+def shares_of_list(ranks: Ranks, k: int) -> Contributions:
+    """Return 1 / k for each target among the first k items, else 0."""
+    return hits(ranks, k) / k
 
 
 def recall(ranks: Ranks, k: int) -> float:
@@ -22,7 +43,7 @@ def recall(ranks: Ranks, k: int) -> float:
     >>> recall(np.array([1, 3, 50]), 20)
     0.6666666666666666
     """
-    return float(np.mean(ranks <= k))
+    return float(np.mean(hits(ranks, k)))
 
 
 def mrr(ranks: Ranks, k: int) -> float:
@@ -31,7 +52,7 @@ def mrr(ranks: Ranks, k: int) -> float:
     >>> mrr(np.array([1, 4, 50]), 20)
     0.4166666666666667
     """
-    return float(np.mean(np.where(ranks <= k, 1.0 / ranks, 0.0)))
+    return float(np.mean(reciprocal_ranks(ranks, k)))
 
 
 def ndcg(ranks: Ranks, k: int) -> float:
@@ -40,7 +61,7 @@ def ndcg(ranks: Ranks, k: int) -> float:
     >>> ndcg(np.array([1, 3, 50]), 20)
     0.5
     """
-    return float(np.mean(np.where(ranks <= k, 1.0 / np.log2(ranks + 1.0), 0.0)))
+    return float(np.mean(discounted_gains(ranks, k)))
 
 
 def precision(ranks: Ranks, k: int) -> float:
@@ -49,15 +70,16 @@ def precision(ranks: Ranks, k: int) -> float:
     >>> precision(np.array([1, 3, 50]), 2)
     0.16666666666666666
     """
-    return recall(ranks, k) / k
+    return float(np.mean(shares_of_list(ranks, k)))
 
 
-METRICS: dict[str, Callable[[Ranks, int], float]] = {
-    "recall": recall,
-    "mrr": mrr,
-    "ndcg": ndcg,
-    "precision": precision,
+METRICS: dict[str, Callable[[Ranks, int], Contributions]] = {
+    "recall": hits,
+    "mrr": reciprocal_ranks,
+    "ndcg": discounted_gains,
+    "precision": shares_of_list,
 }
+"""What each target contributes, by the name of the metric; the metric is the mean over the targets."""
 REPORTED = ("recall", "mrr", "ndcg")
 
 
@@ -78,17 +100,28 @@ def parse_metric(key: str) -> tuple[str, int]:
     return name, int(k)
 
 
+def contributions(ranks: Ranks, key: str) -> Contributions:
+    """Return what each target contributes to a metric key such as 'mrr@20': the metric is the mean.
+
+    Raises
+    ------
+    ParameterError
+        When the key is no metric key.
+
+    >>> contributions(np.array([1, 2, 50]), "mrr@20")
+    array([1. , 0.5, 0. ])
+    """
+    name, k = parse_metric(key)
+    return METRICS[name](ranks, k)
+
+
 def compute_metrics(ranks: Ranks, keys: Iterable[str]) -> dict[str, float]:
     """Return the value of each metric key such as 'mrr@20'.
 
     >>> compute_metrics(np.array([1, 2]), ["recall@1", "mrr@20"])
     {'recall@1': 0.5, 'mrr@20': 0.75}
     """
-    values = {}
-    for key in keys:
-        name, k = parse_metric(key)
-        values[key] = METRICS[name](ranks, k)
-    return values
+    return {key: float(np.mean(contributions(ranks, key))) for key in keys}
 
 
 def metric_keys(cutoffs: Iterable[int]) -> list[str]:

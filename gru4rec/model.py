@@ -14,8 +14,9 @@ from torch import Tensor
 
 from gru4rec.data.sessions import AnyArray, IndexArray, IntArray, ItemVocabulary, Sessions, ranges
 from gru4rec.errors import DivergedError, ParameterError
-from gru4rec.evaluation import SCORES_PER_BLOCK, Steps, compute_ranks, session_states
+from gru4rec.evaluation import SCORES_PER_BLOCK, Steps, compute_ranks, rankable_sessions, session_states
 from gru4rec.hyperparameters import HyperParameters
+from gru4rec.intervals import bootstrap_intervals
 from gru4rec.metrics import compute_metrics, metric_keys
 from gru4rec.nn.network import Network
 
@@ -30,8 +31,17 @@ class Evaluation:
     Parameters
     ----------
     metrics : dict of str to float
+        Means over the ranked targets.
+    intervals : dict of str to (float, float)
+        95 % bootstrap interval of each metric, resampling sessions.
+    metrics_with_misses : dict of str to float
+        The metrics where every unknown target counts as a miss.
+    num_sessions : int
+        Sessions with a ranked target.
     num_targets : int
         Next items that were ranked among all items.
+    num_unknown_targets : int
+        Next items of the log that could not be ranked, because the model does not know them or what precedes them.
     num_unknown_events : int
         Events left out because the model does not know their item.
     num_tied : int
@@ -39,7 +49,11 @@ class Evaluation:
     """
 
     metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    metrics_with_misses: dict[str, float]
+    num_sessions: int
     num_targets: int
+    num_unknown_targets: int
     num_unknown_events: int
     num_tied: int
 
@@ -91,14 +105,40 @@ class Model:
     ) -> Evaluation:
         """Rank the next item of every step of every session among all items the model knows.
 
+        Parameters
+        ----------
+        sessions : Sessions
+            Over any vocabulary; events with items unknown to the model are left out and counted.
+        metrics : iterable of str
+            Keys such as 'recall@20'.
+        steps : {'all', 'last'}
+            'last' ranks only the last item of each session; a session whose last item is unknown counts as a miss.
+
         Raises
         ------
         DataError
             When no session has two known events.
+        ParameterError
+            When `steps` or a metric key is unknown.
+        DivergedError
+            When scores are not finite.
         """
-        known, num_unknown = sessions.with_items_of(self.items)
+        keys = list(metrics)
+        known, num_unknown = rankable_sessions(sessions, self.items, steps)
         ranked = compute_ranks(self.network, known, steps)
-        return Evaluation(compute_metrics(ranked.ranks, metrics), len(ranked.ranks), num_unknown, ranked.num_tied)
+        values = compute_metrics(ranked.ranks, keys)
+        num_ranked = len(ranked.ranks)
+        num_targets = sessions.num_targets if steps == "all" else int((sessions.lengths >= 2).sum())
+        return Evaluation(
+            metrics=values,
+            intervals=bootstrap_intervals(ranked.ranks, ranked.session_of_target, keys),
+            metrics_with_misses={key: value * (num_ranked / num_targets) for key, value in values.items()},
+            num_sessions=len(np.unique(ranked.session_of_target)),
+            num_targets=num_ranked,
+            num_unknown_targets=num_targets - num_ranked,
+            num_unknown_events=num_unknown,
+            num_tied=ranked.num_tied,
+        )
 
     def recommend(self, sessions: Sessions, k: int = 20, exclude_seen: bool = False) -> Recommendations:
         """Return the k best next items of each session.

@@ -117,7 +117,9 @@ It knows the items of its training log only; others are left out of a session an
 
 ## Quality
 
-Recall, MRR and NDCG of the next item at every step, ranked among all items, ties counted against the model.
+Recall, MRR and NDCG of the next item at every step, ranked among all items, ties counted against the model. Where there
+are `intervals`, they are 95 % bootstrap intervals over sessions; `metrics_with_misses` counts next items that could not
+be ranked, because items are unknown to the model, as misses.
 
 ```json
 {figures}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,8 +12,10 @@ from gru4rec.cli.options import FILE, FOLDER, json_option, log_format_options
 from gru4rec.cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
+    from gru4rec.data.leakage import Overlap
     from gru4rec.data.reading import LogFormat
     from gru4rec.data.sessions import Sessions
+    from gru4rec.order_check import OrderCheck
 
 
 @click.group()
@@ -38,20 +41,72 @@ def sample(out: Path, sessions: int, items: int, days: int, seed: int) -> None:
 
 @data.command()
 @click.argument("log", type=FILE)
+@click.option("--test", type=FILE, help="A test log: say whether LOG, as its training log, leaks into it.")
+@click.option("--order", is_flag=True, help="Train three small models to see whether the order of events matters.")
 @log_format_options
 @json_option
-def check(log: Path, log_format: LogFormat, as_json: bool) -> None:
+def check(log: Path, test: Path | None, order: bool, log_format: LogFormat, as_json: bool) -> None:
     """Read LOG and say what is in it, and what may be wrong with it."""
+    from gru4rec.data.leakage import compare_logs, leakage_warnings
     from gru4rec.data.reading import read_log
     from gru4rec.data.summary import summarise
 
-    summary, warnings = summarise(read_log(log, log_format))
+    sessions = read_log(log, log_format)
+    summary, warnings = summarise(sessions)
+    content: dict[str, Any] = {"summary": summary}
+    if test is not None:
+        overlap = compare_logs(sessions, read_log(test, log_format))
+        content["overlap"] = asdict(overlap)
+        warnings += leakage_warnings(overlap)
+    if order:
+        checked = _check_order(sessions)
+        content["order"] = {**asdict(checked), "order_matters": checked.order_matters, "verdict": checked.verdict}
+        if not checked.order_matters:
+            warnings.append(checked.verdict)
     if as_json:
-        print_json({"summary": summary, "warnings": warnings})
+        print_json({**content, "warnings": warnings})
         return
     print_table([{"figure": name, "value": value} for name, value in summary.items()], ["figure", "value"])
+    if test is not None:
+        print_table(_overlap_rows(overlap), ["with the test log", "value"])
+    if order:
+        print_table(_order_rows(checked), ["model", *checked.in_order.metrics])
+        if checked.order_matters:
+            note(checked.verdict)
     for warning in warnings:
         note(f"warning: {warning}")
+
+
+def _check_order(sessions: Sessions) -> OrderCheck:
+    import torch
+
+    from gru4rec.order_check import check_order
+
+    torch.set_num_threads(1)  # the models are so small that threads would only wait for one another
+    return check_order(sessions, say=note)
+
+
+def _overlap_rows(overlap: Overlap) -> list[dict[str, Any]]:
+    figures = {
+        "test sessions": overlap.num_test_sessions,
+        "that start before the last training session": overlap.num_interleaved_sessions,
+        "that start before the last training event": overlap.num_early_sessions,
+        "session ids in both logs": overlap.num_shared_sessions,
+        "test events": overlap.num_test_events,
+        "with items unknown to training": overlap.num_unknown_events,
+    }
+    return [{"with the test log": name, "value": value} for name, value in figures.items()]
+
+
+def _order_rows(checked: OrderCheck) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    variants = {"in order": checked.in_order, "last item only": checked.last_item, "shuffled": checked.shuffled}
+    for name, figures in variants.items():
+        rows.append({"model": name, **figures.metrics})
+        for place, end in enumerate(("from", "to")):
+            ends = {key: interval[place] for key, interval in figures.intervals.items()}
+            rows.append({"model": f"  95 % interval {end}", **ends})
+    return rows
 
 
 @data.command()
@@ -99,6 +154,11 @@ def split(
             train, test = split_last_days(sessions, last_days or 0.0)
         return filter_support(train, min_item_support, min_session_length), test
 
+    if last_item:
+        note(
+            "warning: a split by last item leaks through time: the training parts hold events that happened after the "
+            "tested ones, figures may be too good; split by time with --last-days or --share"
+        )
     train_full, test = cut(read_log(log, log_format))
     train, validation = cut(train_full)
     parts = {"train_full": train_full, "test": test, "train": train, "validation": validation}

@@ -35,29 +35,51 @@ def evaluate(
     log_format: LogFormat,
     as_json: bool,
 ) -> None:
-    """Evaluate the folder MODEL on LOG: the next item of every step, ranked among all items."""
+    """Evaluate the folder MODEL on LOG: the next item of every step, ranked among all items.
+
+    The rows below the model's are the 95 % interval, by resampling sessions, and the figures where next items that the
+    model cannot rank, because items are unknown to it, count as misses.
+    """
     from gru4rec.baselines import BASELINES
+    from gru4rec.data.leakage import compare_logs, leakage_warnings
     from gru4rec.data.reading import read_log
     from gru4rec.device import resolve_device
+    from gru4rec.evaluation import rankable_sessions
     from gru4rec.metrics import compute_metrics, metric_keys
     from gru4rec.model_folder import load_model
+    from gru4rec.protocol import describe_protocol, render_protocol
 
     keys = metric_keys(cutoffs)
     loaded = load_model(model, resolve_device(device))
     sessions = read_log(log, log_format)
     result = loaded.evaluate(sessions, keys, steps)
-    rows = [{"model": str(model), **result.metrics}]
+    baselines, overlap = {}, None
     if train is not None:
-        history, _ = read_log(train, log_format).with_items_of(loaded.items)
-        known, _ = sessions.with_items_of(loaded.items)
-        for name, rank in BASELINES.items():
-            rows.append({"model": name, **compute_metrics(rank(history, known, steps), keys)})
-    if as_json:
-        print_json({**asdict(result), "baselines": {row["model"]: row for row in rows[1:]}})
-        return
-    print_table(rows, ["model", *keys])
-    note(
-        f"{result.num_targets:,} targets ranked among {len(loaded.items):,} items, steps: {steps}; "
-        f"{result.num_tied:,} tied, counted against the model; "
-        f"{result.num_unknown_events:,} of {sessions.num_events:,} events left out: item unknown to the model"
+        whole = read_log(train, log_format)
+        overlap = compare_logs(whole, sessions)
+        history, _ = whole.with_items_of(loaded.items)
+        known, _ = rankable_sessions(sessions, loaded.items, steps)
+        baselines = {name: compute_metrics(rank(history, known, steps), keys) for name, rank in BASELINES.items()}
+    protocol = describe_protocol(
+        result,
+        steps=steps,
+        cutoffs=cutoffs,
+        num_items=len(loaded.items),
+        num_events=sessions.num_events,
+        overlap=overlap,
     )
+    warnings = leakage_warnings(overlap) if overlap else []
+    if as_json:
+        print_json({**asdict(result), "baselines": baselines, "protocol": protocol, "warnings": warnings})
+        return
+    rows: list[dict[str, Any]] = [
+        {"model": str(model), **result.metrics},
+        {"model": "  95 % interval from", **{key: low for key, (low, _) in result.intervals.items()}},
+        {"model": "  95 % interval to", **{key: high for key, (_, high) in result.intervals.items()}},
+        {"model": "  with misses", **result.metrics_with_misses},
+        *({"model": name, **figures} for name, figures in baselines.items()),
+    ]
+    print_table(rows, ["model", *keys])
+    note(render_protocol(protocol))
+    for warning in warnings:
+        note(f"warning: {warning}")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gru4rec import evaluation
 from gru4rec.data.sessions import ItemVocabulary
 from gru4rec.errors import DataError, DivergedError, ParameterError
-from gru4rec.evaluation import compute_ranks
+from gru4rec.evaluation import compute_ranks, rankable_sessions
 from gru4rec.hyperparameters import HyperParameters
 from gru4rec.nn.network import Network, weight_shapes
 
@@ -137,6 +137,25 @@ def test_ranks_by_hand_follow_sessions_and_steps(log, steps, ranks, num_tied):
     ranked = compute_ranks(biased_network([0.5, 0.5, 2.0, -1.0, -1.0, -1.0]), log(EXAMPLE), steps)
     assert (ranked.ranks.tolist(), ranked.num_tied) == (ranks, num_tied)
     assert ranked.ranks.dtype == np.int64
+
+
+@pytest.mark.parametrize(("steps", "sessions"), [("all", [0, 0, 2, 2, 2, 2, 3, 5, 5]), ("last", [0, 2, 3, 5])])
+def test_targets_know_their_session(log, steps, sessions):
+    assert compute_ranks(random_network(), log(EXAMPLE), steps).session_of_target.tolist() == sessions
+
+
+@pytest.mark.parametrize(
+    ("steps", "kept"),
+    [
+        ("all", [("a", [1, 2]), ("b", [1, 3]), ("c", [2, 3]), ("d", [1])]),
+        ("last", [("b", [1, 3]), ("c", [2, 3])]),  # the last items of a and d are unknown, e has none
+    ],
+)
+def test_a_session_that_ends_in_an_unknown_item_has_no_last_target(make_sessions, unpack, steps, kept):
+    sessions = make_sessions([[1, 2, 9], [1, 9, 3], [9, 2, 3], [1, 8], []], session_ids=list("abcde"))
+    known, num_unknown = rankable_sessions(sessions, ItemVocabulary(np.array([3, 1, 2])), steps)
+    assert [(key, items) for key, items, _ in unpack(known)] == kept
+    assert num_unknown == 4
 
 
 def test_all_scores_equal_is_the_worst_rank(log):

@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gru4rec.errors import ParameterError
-from gru4rec.metrics import compute_metrics, metric_keys, mrr, ndcg, parse_metric, recall
+from gru4rec.metrics import (
+    METRICS,
+    compute_metrics,
+    contributions,
+    metric_keys,
+    mrr,
+    ndcg,
+    parse_metric,
+    precision,
+    recall,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +35,8 @@ from gru4rec.metrics import compute_metrics, metric_keys, mrr, ndcg, parse_metri
         (mrr, 7, (1 + 1 / 2 + 1 / 7) / 4),
         (ndcg, 2, (1 + 1 / math.log2(3)) / 4),
         (ndcg, 7, (1 + 1 / math.log2(3) + 1 / 3) / 4),
+        (precision, 1, 1 / 4),
+        (precision, 7, 3 / 4 / 7),
     ],
 )
 def test_by_hand(metric, k, expected):
@@ -42,6 +54,28 @@ def test_mean_over_targets_of_what_the_rank_earns(ranks, k):
     values = compute_metrics(np.array(ranks), [f"{name}@{k}" for name in earned])
     for name, each in earned.items():
         assert values[f"{name}@{k}"] == pytest.approx(math.fsum(each) / len(ranks), rel=1e-12), name
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("recall@2", [1, 0, 1, 0]),
+        ("mrr@2", [1, 0, 1 / 2, 0]),
+        ("ndcg@7", [1, 1 / 3, 1 / math.log2(3), 0]),
+        ("precision@2", [1 / 2, 0, 1 / 2, 0]),
+    ],
+)
+def test_what_each_target_contributes(key, expected):
+    assert contributions(np.array([1, 7, 2, 900]), key).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "function"), [("recall", recall), ("mrr", mrr), ("ndcg", ndcg), ("precision", precision)]
+)
+def test_every_metric_has_its_function(name, function):
+    ranks = np.array([1, 7, 2, 900, 3])
+    assert compute_metrics(ranks, [f"{name}@5"]) == {f"{name}@5": function(ranks, 5)}
+    assert set(METRICS) == {"recall", "mrr", "ndcg", "precision"}
 
 
 def test_compute_metrics_keeps_keys_and_order():

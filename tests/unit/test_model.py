@@ -208,6 +208,42 @@ def test_figures_by_hand(make_sessions, biased, steps, metrics, num_targets, num
     assert (result.num_targets, result.num_unknown_events, result.num_tied) == (num_targets, 3, num_tied)
 
 
+@pytest.mark.parametrize(
+    ("steps", "num_sessions", "num_targets", "num_unknown_targets", "recall"),
+    [
+        # Raw targets: 50 99 10 | - | 40 | 98 30 | 98. Ranked: 50 10 | 40 | 30, of ranks 1 3 | 4 | 5.
+        ("all", 3, 4, 3, 2),
+        # Raw: 10 | - | 40 | 30 | 98. Ranked: 10 | 40 | 30.
+        ("last", 3, 3, 1, 1),
+    ],
+)
+def test_targets_that_cannot_be_ranked_are_misses(
+    make_sessions, biased, steps, num_sessions, num_targets, num_unknown_targets, recall
+):
+    sessions = make_sessions([[20, 50, 99, 10], [98], [30, 40], [10, 98, 30], [50, 98]])
+    result = biased.evaluate(sessions, ["recall@3"], steps)
+    assert (result.num_sessions, result.num_targets, result.num_unknown_targets) == (
+        num_sessions,
+        num_targets,
+        num_unknown_targets,
+    )
+    assert result.metrics == {"recall@3": recall / num_targets}
+    assert result.metrics_with_misses == pytest.approx({"recall@3": recall / (num_targets + num_unknown_targets)})
+
+
+def test_without_unknown_items_nothing_is_missed(make_sessions, trained):
+    result = trained.evaluate(make_sessions([[20, 50, 10], [30, 40]]))
+    assert (result.num_unknown_targets, result.metrics_with_misses) == (0, result.metrics)
+
+
+def test_intervals_are_over_sessions(make_sessions, biased):
+    # Half of the sessions hit at every step, half miss: the more targets in each, the less that helps.
+    sessions = make_sessions([[10, 50, 50, 50, 50], [10, 30, 30, 30, 30]] * 50)
+    low, high = biased.evaluate(sessions, ["recall@3"]).intervals["recall@3"]
+    # Binomial, of 100 sessions: 0.5 +- 1.96 * 0.05. Of 400 targets it would be half as wide.
+    assert (low, high) == (pytest.approx(0.402, abs=0.015), pytest.approx(0.598, abs=0.015))
+
+
 def test_default_figures_are_at_20(make_sessions, biased):
     assert biased.evaluate(make_sessions([[10, 50]])).metrics == {"recall@20": 1.0, "mrr@20": 1.0, "ndcg@20": 1.0}
 
