@@ -5,7 +5,7 @@ READY := .venv/.ready
 COMPAT_BIN := .venv-compat/bin
 COMPAT_READY := .venv-compat/.ready
 
-.PHONY: demo test test-compat lint types bench bench-compat docs clean
+.PHONY: demo test test-compat lint types bench bench-accuracy docs clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -41,11 +41,12 @@ bench: $(READY)
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/search_overhead.py
 
-bench-compat: $(COMPAT_READY)
-	$(COMPAT_BIN)/python benchmarks/recpack_accuracy.py $(ARGS)
+# Other libraries beside ours, each in an environment of its own under .venv-peers.
+bench-accuracy: $(READY)
+	$(BIN)/python benchmarks/accuracy.py $(ARGS)
 
 docs: $(READY)
 	$(BIN)/python docs/build.py
 
 clean:
-	rm -rf .venv .venv-compat demo-output docs/api
+	rm -rf .venv .venv-compat .venv-peers demo-output docs/api
