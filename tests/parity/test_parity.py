@@ -138,7 +138,7 @@ def mistake(first_bad, **parameters):
     """Mark a method as wrong: parity must fail, and just from the mini-batch `first_bad` on."""
 
     def mark(method):
-        MISTAKES.append(pytest.param(method, first_bad, parameters, id=method.__name__.replace("_", " ")))
+        MISTAKES.append(pytest.param(method, first_bad, parameters, id=method.__name__))
         return method
 
     return mark
