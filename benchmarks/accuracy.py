@@ -1,160 +1,214 @@
 """Accuracy beside other libraries: each with its own defaults, on the same logs, judged by one evaluator.
 
     make bench-accuracy
-    python benchmarks/accuracy.py [--data FOLDER ...] [--max-epochs 5] [--environments FOLDER] [--json FILE]
+    python benchmarks/accuracy.py [--data FOLDER ...] [--libraries NAME ...] [--max-epochs 5] [--json FILE]
 
-Trains on train_full.parquet and ranks the next item of every step of the sessions of test.parquet among all items of the
-training log; a tied item ranks above the target. Each peer runs in a virtual environment of its own, made from the
-package registry when it is not there yet. Epochs are each library's default, at most --max-epochs. One thread, one seed.
+Trains on train_full.parquet and ranks the next item of every step of the sessions of test.parquet among all items of
+the training log; a tied item ranks above the target. Items that the training log lacks are left out, then sessions of
+less than two events. Epochs are those of each library's defaults, at most --max-epochs. A peer runs in a virtual
+environment of its own, made from the package registry when it is not there yet; it wants Python 3.11. One thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from peers.exchange import Log, Run, Score, rank_next_items, write_log
+from sklearn.base import clone
 
 import gru4rec
 from gru4rec.cli.output import note, print_table
 from gru4rec.data.reading import read_log
 from gru4rec.data.sessions import Sessions
-from gru4rec.evaluation import compute_ranks
 from gru4rec.fitting import align_validation
 from gru4rec.metrics import compute_metrics
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared/data"
-PEERS = Path(__file__).parent / "peers"
+PEER_FILES = Path(__file__).parent / "peers"
 METRICS = ("recall@20", "mrr@20")
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True)
 class Peer:
-    """Another library.
+    """Another library, run by peers/NAME_peer.py.
 
     Parameters
     ----------
-    packages : tuple of str
-        What pip installs: the library, and the versions of others that it still works with.
+    lock : Path
+        Exact versions of all that its environment holds.
     epochs : int
         Its default.
-    runs : tuple of tuples of str
-        Arguments of each run of its script.
+    losses : tuple of str
+        Those to train with; each with the defaults of the rest.
     """
 
-    packages: tuple[str, ...]
+    lock: Path
     epochs: int
-    runs: tuple[tuple[str, ...], ...] = ((),)
+    losses: tuple[str, ...]
 
 
-OLD = ("numpy==1.26.4", "pandas==2.3.3", "scipy==1.13.1", "setuptools<82")
-PEERS_BY_NAME = {
-    "cornac": Peer(("torch==2.13.0", "cornac==3.0.1", "pandas"), 10),
-    "recpack": Peer(("torch==2.13.0", "recpack==0.3.6", *OLD), 5, (("bpr",), ("bpr-max",))),
-    "recbole": Peer(("torch==2.13.0", "recbole==1.2.1", *OLD), 300),
+PEERS = {
+    "cornac": Peer(PEER_FILES / "cornac.lock", 10, ("cross-entropy",)),
+    "recpack": Peer(ROOT / "requirements-compat.lock", 5, ("bpr", "bpr-max")),
+    "recbole": Peer(PEER_FILES / "recbole.lock", 300, ("cross-entropy",)),
 }
-GOOD = {"embedding": "tied", "batch_size": 64, "num_negatives": 2048, "clipnorm": None, "epsilon": 1e-6}
-OURS: dict[str, Any] = {
-    "bpr, defaults": gru4rec.GRU4RecNegSampling(),
-    "bpr-max, defaults": gru4rec.GRU4RecNegSampling(loss_fn="bpr-max"),
-    "cross-entropy, defaults": gru4rec.GRU4RecCrossEntropy(),
-    "bpr-max, set by hand": gru4rec.GRU4RecNegSampling(loss_fn="bpr-max", learning_rate=0.05, **GOOD),
-    "cross-entropy, set by hand": gru4rec.GRU4RecNegSampling(loss_fn="cross-entropy", learning_rate=0.1, **GOOD),
+BY_HAND: dict[str, Any] = {
+    "embedding": "tied",
+    "batch_size": 64,
+    "num_negatives": 2048,
+    "clipnorm": None,
+    "epsilon": 1e-6,
 }
+OURS = (
+    ("bpr", "defaults", gru4rec.GRU4RecNegSampling()),
+    ("bpr-max", "defaults", gru4rec.GRU4RecNegSampling(loss_fn="bpr-max")),
+    ("cross-entropy", "defaults", gru4rec.GRU4RecCrossEntropy()),
+    ("bpr-max", "by hand", gru4rec.GRU4RecNegSampling(loss_fn="bpr-max", learning_rate=0.05, **BY_HAND)),
+    ("cross-entropy", "by hand", gru4rec.GRU4RecNegSampling(loss_fn="cross-entropy", learning_rate=0.1, **BY_HAND)),
+)
+LIBRARIES = ("ours", *PEERS)
+
+Row = dict[str, Any]
+
+
+def compare_ours(train: Sessions, test: Log, max_epochs: int, seed: int) -> Iterator[Row]:
+    """Yield a row for each of our settings."""
+    for loss, settings, estimator in OURS:
+        epochs = min(estimator.max_epochs, max_epochs)
+        ours = clone(estimator).set_params(max_epochs=epochs, seed=seed, device="cpu")
+        began = time.process_time()
+        ours.fit(train)
+        cpu_s = time.process_time() - began
+        ranks = rank_next_items(our_scorer(ours.model_.network), test)
+        yield row("ours", version("gru4rec-tune"), settings, loss, epochs, estimator.max_epochs, ranks, cpu_s)
+
+
+def our_scorer(network: Any) -> Score:
+    @torch.inference_mode()
+    def score(items: np.ndarray) -> np.ndarray:
+        starts = torch.arange(len(items)) == 0
+        hidden = network.initial_hidden(1)
+        states, _ = network.forward(torch.from_numpy(items), starts, hidden, [1] * len(items))
+        return np.asarray(network.scores(states))
+
+    return score
+
+
+def compare_peer(name: str, train: Log, test: Log, environments: Path, max_epochs: int, seed: int) -> Iterator[Row]:
+    """Yield a row for each loss of a peer."""
+    peer = PEERS[name]
+    python = environment(name, environments)
+    epochs = min(peer.epochs, max_epochs)
+    for loss in peer.losses:
+        with tempfile.TemporaryDirectory() as exchange:
+            folder = Path(exchange)
+            write_log(folder / "train.npz", train)
+            write_log(folder / "test.npz", test)
+            run = Run(loss, epochs, seed)
+            (folder / "run.json").write_text(json.dumps(run._asdict()), encoding="utf-8")
+            command: list[str | Path] = [python, "-W", "ignore", PEER_FILES / f"{name}_peer.py"]
+            subprocess.run(command, check=True, stdout=sys.stderr, cwd=folder, env={**os.environ, **ONE_THREAD})
+            report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+            ranks = np.load(folder / "ranks.npy")
+        yield row(name, report["version"], "defaults", loss, epochs, peer.epochs, ranks, report["cpu_s"])
 
 
 def environment(name: str, folder: Path) -> Path:
-    """Return the interpreter of a peer's virtual environment, which is made when it is not there."""
-    path = folder / name
+    """Return the interpreter of a peer's virtual environment, which is made when it is not there yet."""
+    lock = PEERS[name].lock
+    path = (
+        folder.resolve() / f"{name}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:8]}"
+    )  # other versions, other environment
     ready = path / ".ready"
     if not ready.is_file():
         note(f"installing {name} into {path}")
         subprocess.run([sys.executable, "-m", "venv", path], check=True)
-        install = [path / "bin/pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, *PEERS_BY_NAME[name].packages], check=True)
+        pip: list[str | Path] = [
+            path / "bin/pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--requirement",
+            lock,
+        ]
+        subprocess.run(pip, check=True)
         ready.touch()
     return path / "bin/python"
 
 
-def run_peers(
-    train: Sessions, test: Sessions, environments: Path, max_epochs: int, seed: int, names: list[str]
-) -> list[dict[str, Any]]:
-    """Return a row for each run of each peer."""
-    rows = []
-    for name in names:
-        peer = PEERS_BY_NAME[name]
-        python = environment(name, environments)
-        for arguments in peer.runs:
-            with tempfile.TemporaryDirectory() as folder:
-                for part, log in (("train", train), ("test", test)):
-                    arrays = {"item_index": log.item_index, "offsets": log.offsets, "num_items": train.num_items}
-                    np.savez(Path(folder) / f"{part}.npz", **arrays)
-                epochs = min(peer.epochs, max_epochs)
-                command = [python, PEERS / f"{name}_peer.py", *arguments, folder, "--epochs", epochs, "--seed", seed]
-                subprocess.run([str(word) for word in command], check=True, stdout=sys.stderr, cwd=folder)
-                report = json.loads((Path(folder) / "peer.json").read_text(encoding="utf-8"))
-                ranks = np.load(Path(folder) / "ranks.npy")
-            rows.append(
-                {
-                    "library": f"{name} {report['version']}",
-                    "settings": f"{report['settings']}, defaults",
-                    "epochs": epochs,
-                    **compute_metrics(ranks, METRICS),
-                    "CPU-s": report["cpu_s"],
-                }
-            )
-            note(str(rows[-1]))
-    return rows
+def row(
+    library: str,
+    version: str,
+    settings: str,
+    loss: str,
+    epochs: int,
+    default_epochs: int,
+    ranks: np.ndarray,
+    cpu_s: float,
+) -> Row:
+    """Return a line of the table."""
+    return {
+        "library": library,
+        "version": version,
+        "settings": settings,
+        "loss": loss,
+        "epochs": epochs,
+        "default epochs": default_epochs,
+        **compute_metrics(ranks, METRICS),
+        "training CPU-s": round(cpu_s, 1),
+    }
 
 
-def run_ours(train: Sessions, test: Sessions, max_epochs: int, seed: int) -> list[dict[str, Any]]:
-    """Return a row for each of our settings."""
-    rows = []
-    for settings, estimator in OURS.items():
-        epochs = min(estimator.max_epochs, max_epochs)
-        estimator.set_params(max_epochs=epochs, seed=seed, device="cpu")
-        began = time.process_time()
-        estimator.fit(train)
-        seconds = time.process_time() - began
-        metrics = compute_metrics(compute_ranks(estimator.model_.network, test).ranks, METRICS)
-        rows.append({"library": "ours", "settings": settings, "epochs": epochs, **metrics, "CPU-s": seconds})
-        note(str(rows[-1]))
-    return rows
+def compare(folder: Path, options: argparse.Namespace) -> Iterator[Row]:
+    """Yield the rows of one log."""
+    sessions = read_log(folder / "train_full.parquet").with_own_items()
+    train, test = (
+        Log(part.item_index, part.offsets, sessions.num_items)
+        for part in (sessions, align_validation(read_log(folder / "test.parquet"), sessions))
+    )
+    for name in options.libraries:
+        if name == "ours":
+            yield from compare_ours(sessions, test, options.max_epochs, options.seed)
+        else:
+            yield from compare_peer(name, train, test, options.environments, options.max_epochs, options.seed)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="+", default=[DATA / "yoochoose_24h", DATA / "serenade_toy"])
-    parser.add_argument("--peers", nargs="*", choices=list(PEERS_BY_NAME), default=list(PEERS_BY_NAME))
+    parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=LIBRARIES)
     parser.add_argument("--max-epochs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--environments", type=Path, default=ROOT / ".venv-peers")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="written after every training")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for folder in options.data:
         if not folder.is_dir():
             note(f"{folder} is not there: skipped")
             continue
-        train = read_log(folder / "train_full.parquet").with_own_items()
-        test = align_validation(read_log(folder / "test.parquet"), train)
-        found = run_ours(train, test, options.max_epochs, options.seed)
-        found += run_peers(
-            train, test, options.environments.resolve(), options.max_epochs, options.seed, options.peers
-        )
-        rows += [{"log": folder.name, **row} for row in sorted(found, key=lambda row: -row["recall@20"])]
-        if options.json:
-            options.json.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+        for found in compare(folder, options):
+            rows.append({"log": folder.name, **found})
+            note(json.dumps(rows[-1]))
+            if options.json:
+                options.json.write_text(json.dumps(rows, indent=2), encoding="utf-8")
     if rows:
         print_table(rows, list(rows[0]))
 

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-from typing import Any
-
 import numpy as np
 import torch
 from cornac.data import SequentialDataset
 from cornac.models import GRU4Rec
-from exchange import Log, run_peer
+from exchange import Log, Run, Score, Train, run_peer
 
 
-def train(log: Log, epochs: int, seed: int) -> Any:
-    rows = []
-    for session, items in enumerate(log.sessions()):
-        rows += [(0, session, int(item), len(rows) + place) for place, item in enumerate(items)]
-    dataset = SequentialDataset.from_usit(rows, seed=seed)
-    model = GRU4Rec(n_epochs=epochs, seed=seed, device="cpu", verbose=False).fit(dataset)
-    return model, np.array([dataset.iid_map[item] for item in range(log.num_items)])
+def prepare(log: Log, run: Run) -> Train:
+    events = zip(log.session_of_event().tolist(), log.item_index.tolist(), strict=True)
+    dataset = SequentialDataset.from_sit([(*event, row) for row, event in enumerate(events)], seed=run.seed)
+    columns = np.array([dataset.iid_map[item] for item in range(log.num_items)])
+    model = GRU4Rec(loss=run.loss, n_epochs=run.epochs, seed=run.seed)
+    torch.manual_seed(run.seed)
 
+    def train() -> Score:
+        model.fit(dataset)
 
-def score(trained: Any, items: np.ndarray) -> np.ndarray:
-    model, columns = trained
-    history = columns[items].tolist()
-    return np.stack([model.score(0, history[: step + 1])[columns] for step in range(len(history))])
+        def score(items: np.ndarray) -> np.ndarray:
+            history = columns[items].tolist()
+            return np.stack([model.score(0, history[:events])[columns] for events in range(1, len(history) + 1)])
+
+        return score
+
+    return train
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    run_peer(version("cornac"), "cross-entropy", train, score)
+    run_peer("cornac", prepare)

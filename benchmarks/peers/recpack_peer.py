@@ -1,41 +1,41 @@
-"""recpack's GRU4Rec with its defaults; the loss is the first argument."""
+"""recpack's GRU4Rec with its defaults, but for keep_last: without it, recpack fails with torch from 2.6 on."""
 
 from __future__ import annotations
 
 import logging
-import sys
-from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from exchange import Log, run_peer
-from recpack.algorithms import GRU4RecNegSampling
+from exchange import Log, Run, Score, Train, run_peer
+from recpack.algorithms import GRU4RecCrossEntropy, GRU4RecNegSampling
 from recpack.matrix import InteractionMatrix
 
 
-def train(log: Log, epochs: int, seed: int) -> Any:
-    rows = {
-        "session": np.repeat(np.arange(len(log.offsets) - 1), np.diff(log.offsets)),
-        "item": log.item_index,
-        "row": np.arange(len(log.item_index)),
-    }
+def prepare(log: Log, run: Run) -> Train:
+    # Row numbers as times keep the order of events whose whole seconds tie.
+    rows = {"session": log.session_of_event(), "item": log.item_index, "row": np.arange(len(log.item_index))}
     matrix = InteractionMatrix(pd.DataFrame(rows), item_ix="item", user_ix="session", timestamp_ix="row")
-    estimator = GRU4RecNegSampling(loss_fn=LOSS, max_epochs=epochs, keep_last=True, seed=seed)
-    validation = matrix.users_in([0])  # it insists on some; with keep_last, without which it fails, it decides nothing
-    estimator.fit(matrix, (validation, validation))
-    return estimator.model_.eval()
+    validation = matrix.users_in([0])  # it insists on some; with keep_last it decides nothing
+    set_here = {"max_epochs": run.epochs, "keep_last": True, "seed": run.seed}
+    if run.loss == "cross-entropy":
+        estimator = GRU4RecCrossEntropy(**set_here)
+    else:
+        estimator = GRU4RecNegSampling(loss_fn=run.loss, **set_here)
 
+    def train() -> Score:
+        module = estimator.fit(matrix, (validation, validation)).model_.eval()
 
-@torch.inference_mode()
-def score(model: Any, items: np.ndarray) -> np.ndarray:
-    scores, _ = model(torch.from_numpy(items).long().unsqueeze(0), model.init_hidden(1))
-    return scores[0, :, :-1].numpy()  # the last column stands for padding
+        @torch.inference_mode()
+        def score(items: np.ndarray) -> np.ndarray:
+            scores, _ = module(torch.from_numpy(items).long().unsqueeze(0), module.init_hidden(1))
+            return scores[0, :, :-1].numpy()  # the last column stands for padding
+
+        return score
+
+    return train
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     logging.getLogger("recpack").setLevel(logging.WARNING)
-    LOSS = sys.argv.pop(1)
-    run_peer(version("recpack"), LOSS, train, score)
+    run_peer("recpack", prepare)
