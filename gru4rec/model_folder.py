@@ -83,7 +83,9 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Model:
             )
         hyperparameters = HyperParameters.from_dict(config["hyperparameters"], f"{path}/config.json")
         items = _read_items(path / "items.parquet")
-        weights = load_file(path / "weights.safetensors", device=str(device))
+        loaded = load_file(path / "weights.safetensors", device=str(device))
+        # As laid out in the file, weights need not start where torch's own memory does, and products round differently.
+        weights = {name: weight.clone() for name, weight in loaded.items()}
         metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
     except (KeyError, TypeError, ValueError, OSError, SafetensorError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
