@@ -132,22 +132,14 @@ def compare_peer(name: str, train: Log, test: Log, environments: Path, max_epoch
 def environment(name: str, folder: Path) -> Path:
     """Return the interpreter of a peer's virtual environment, which is made when it is not there yet."""
     lock = PEERS[name].lock
-    path = (
-        folder.resolve() / f"{name}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:8]}"
-    )  # other versions, other environment
+    # Other versions, other environment.
+    path = folder.resolve() / f"{name}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:8]}"
     ready = path / ".ready"
     if not ready.is_file():
         note(f"installing {name} into {path}")
         subprocess.run([sys.executable, "-m", "venv", path], check=True)
-        pip: list[str | Path] = [
-            path / "bin/pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--requirement",
-            lock,
-        ]
-        subprocess.run(pip, check=True)
+        install = [path / "bin/pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", lock]
+        subprocess.run(install, check=True)
         ready.touch()
     return path / "bin/python"
 

@@ -25,8 +25,10 @@ def bootstrap_intervals(
     num_resamples: int = NUM_RESAMPLES,
     confidence: float = CONFIDENCE,
     seed: int = 0,
+    *,
+    minus: Ranks | None = None,
 ) -> dict[str, tuple[float, float]]:
-    """Return the interval of each metric key such as 'mrr@20'.
+    """Return the interval of each metric key such as 'mrr@20', or of its difference between two models.
 
     Parameters
     ----------
@@ -40,6 +42,9 @@ def bootstrap_intervals(
     confidence : float in (0, 1)
     seed : int
         Same seed, same intervals.
+    minus : array of int64, shape (num_targets,), optional
+        Ranks of a second model, whose metric is taken off. Both models meet the same resamples, so what makes a session
+        easy or hard for both cancels out: two models may differ clearly although their own intervals overlap.
 
     Returns
     -------
@@ -49,7 +54,7 @@ def bootstrap_intervals(
     Raises
     ------
     ParameterError
-        When there is no target, the two arrays differ in length, or a number is out of its range.
+        When there is no target, the arrays differ in length, or a number is out of its range.
 
     Notes
     -----
@@ -57,41 +62,9 @@ def bootstrap_intervals(
     sum of what its targets contribute divided by their number; the ends are quantiles of it over the resamples.
     """
     keys = list(keys)
-    columns = [contributions(ranks, key) for key in keys]
-    intervals = _intervals_of_means(columns, session_of_target, num_resamples, confidence, seed)
-    return dict(zip(keys, intervals, strict=True))
-
-
-def bootstrap_differences(
-    ranks: Ranks,
-    other_ranks: Ranks,
-    session_of_target: npt.NDArray[np.integer],
-    keys: Iterable[str],
-    num_resamples: int = NUM_RESAMPLES,
-    confidence: float = CONFIDENCE,
-    seed: int = 0,
-) -> dict[str, tuple[float, float]]:
-    """Return the interval of the first model's metric minus the second one's, for each metric key.
-
-    Both models meet the same resamples, so what makes a session easy or hard for both cancels out: two models may
-    differ clearly although their own intervals overlap.
-
-    Parameters
-    ----------
-    ranks, other_ranks : array of int64, shape (num_targets,)
-        Of the two models, target by target of the same sessions.
-    session_of_target, keys, num_resamples, confidence, seed
-        As of `bootstrap_intervals`.
-
-    Raises
-    ------
-    ParameterError
-        When there is no target, the arrays differ in length, or a number is out of its range.
-    """
-    if len(ranks) != len(other_ranks):
-        raise ParameterError(f"both models must rank the same targets, got {len(ranks)} and {len(other_ranks)}")
-    keys = list(keys)
-    columns = [contributions(ranks, key) - contributions(other_ranks, key) for key in keys]
+    if minus is not None and len(minus) != len(ranks):
+        raise ParameterError(f"both models must rank the same targets, got {len(ranks)} and {len(minus)}")
+    columns = [contributions(ranks, key) - (0.0 if minus is None else contributions(minus, key)) for key in keys]
     intervals = _intervals_of_means(columns, session_of_target, num_resamples, confidence, seed)
     return dict(zip(keys, intervals, strict=True))
 

@@ -19,7 +19,7 @@ from gru4rec.errors import DataError
 from gru4rec.evaluation import compute_ranks
 from gru4rec.fitting import align_validation
 from gru4rec.hyperparameters import HyperParameters
-from gru4rec.intervals import bootstrap_differences, bootstrap_intervals
+from gru4rec.intervals import bootstrap_intervals
 from gru4rec.metrics import Ranks, compute_metrics
 from gru4rec.training import Trainer
 
@@ -130,7 +130,7 @@ def check_order(sessions: Sessions, seed: int = 0, say: Say = lambda _: None) ->
     }
     ranks = [_ranks_of(name, change(train), change(test), seed, say) for name, change in variants.items()]
     session_of_target = np.repeat(np.arange(test.num_sessions), test.lengths - 1)  # by session and step, in all alike
-    gains = [bootstrap_differences(ranks[0], other, session_of_target, [DECISIVE])[DECISIVE] for other in ranks[1:]]
+    gains = [bootstrap_intervals(ranks[0], session_of_target, [DECISIVE], minus=other)[DECISIVE] for other in ranks[1:]]
     figures = [
         VariantFigures(compute_metrics(each, KEYS), bootstrap_intervals(each, session_of_target, KEYS))
         for each in ranks

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from exchange import Log, Run, Score, Train, run_peer
-from recpack.algorithms import GRU4RecCrossEntropy, GRU4RecNegSampling
+from recpack.algorithms import GRU4RecNegSampling
 from recpack.matrix import InteractionMatrix
 
 
@@ -17,11 +17,7 @@ def prepare(log: Log, run: Run) -> Train:
     rows = {"session": log.session_of_event(), "item": log.item_index, "row": np.arange(len(log.item_index))}
     matrix = InteractionMatrix(pd.DataFrame(rows), item_ix="item", user_ix="session", timestamp_ix="row")
     validation = matrix.users_in([0])  # it insists on some; with keep_last it decides nothing
-    set_here = {"max_epochs": run.epochs, "keep_last": True, "seed": run.seed}
-    if run.loss == "cross-entropy":
-        estimator = GRU4RecCrossEntropy(**set_here)
-    else:
-        estimator = GRU4RecNegSampling(loss_fn=run.loss, **set_here)
+    estimator = GRU4RecNegSampling(loss_fn=run.loss, max_epochs=run.epochs, keep_last=True, seed=run.seed)
 
     def train() -> Score:
         module = estimator.fit(matrix, (validation, validation)).model_.eval()

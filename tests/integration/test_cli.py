@@ -7,12 +7,10 @@ import json
 import shutil
 from collections import Counter
 from importlib.metadata import version
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from gru4rec.cli.main import main
 from gru4rec.data.reading import read_log
@@ -20,14 +18,6 @@ from gru4rec.model_folder import load_model
 
 SMALL = ["--set", "hidden_size=8", "--set", "num_components=8", "--set", "batch_size=16"]
 GOOD = "SessionId,ItemId,Time\n1,5,1\n1,6,2\n2,6,3\n2,5,4\n"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """The commands set torch's threads for their whole process, which is this one."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -42,36 +32,6 @@ def shop(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def run(capsys):
-    """A function: arguments -> exit code, stdout and stderr of the command."""
-
-    def call(*arguments):
-        capsys.readouterr()
-        try:
-            main([str(argument) for argument in arguments])
-            code = 0
-        except SystemExit as exit_:
-            code = exit_.code
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return SimpleNamespace(code=code, out=out, err=err)
-
-    return call
-
-
-@pytest.fixture
-def succeed(run):
-    """A function: arguments -> stdout and stderr of a command that must succeed."""
-
-    def call(*arguments):
-        done = run(*arguments)
-        assert done.code == 0, done.err
-        return done
-
-    return call
-
-
 def tree(folder):
     """Everything below a folder: path -> bytes, None for folders."""
     return {path.relative_to(folder): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
@@ -81,45 +41,45 @@ def tree(folder):
 
 
 @pytest.mark.parametrize("name", ["log.csv", "log.tsv", "log.parquet"])
-def test_sample_writes_a_log_that_check_reads(succeed, tmp_path, name):
+def test_sample_writes_a_log_that_check_reads(call, tmp_path, name):
     path = tmp_path / name
-    told = succeed("data", "sample", path, "--sessions", 20, "--items", 100, "--days", 2)
+    told = call("data", "sample", path, "--sessions", 20, "--items", 100, "--days", 2)
     assert (told.out, told.err) == (
         "",
         f"wrote {read_log(path).num_events} synthetic events of 20 sessions to {path}\n",
     )
-    checked = json.loads(succeed("data", "check", path, "--json").out)
+    checked = json.loads(call("data", "check", path, "--json").out)
     assert checked["summary"]["sessions"] == 20
     assert checked["warnings"] == []
 
 
-def test_sample_takes_a_seed(succeed, tmp_path):
+def test_sample_takes_a_seed(call, tmp_path):
     for name, seed in (("a.csv", 1), ("b.csv", 1), ("c.csv", 2)):
-        succeed("data", "sample", tmp_path / name, "--sessions", 9, "--items", 100, "--seed", seed)
+        call("data", "sample", tmp_path / name, "--sessions", 9, "--items", 100, "--seed", seed)
     first, again, other = ((tmp_path / name).read_text() for name in ("a.csv", "b.csv", "c.csv"))
     assert first == again != other
-    assert json.loads(succeed("data", "check", tmp_path / "a.csv", "--json").out)["summary"]["sessions"] == 9
+    assert json.loads(call("data", "check", tmp_path / "a.csv", "--json").out)["summary"]["sessions"] == 9
 
 
-def test_check_prints_figures_and_warnings(succeed, tmp_path):
+def test_check_prints_figures_and_warnings(call, tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("SessionId,ItemId,Time\n1,5,1\n1,6,1\n2,7,3\n")
-    told = succeed("data", "check", path)
+    told = call("data", "check", path)
     figures = dict(line.rsplit(maxsplit=1) for line in told.out.splitlines()[1:])
     assert (figures["sessions"], figures["events"], figures["sessions of one event"]) == ("2", "3", "1")
     assert told.err == "warning: 100% of neighbouring events have the same time: is the order real?\n"
 
 
-def test_check_of_sessions_of_one_event_warns(succeed, tmp_path):
+def test_check_of_sessions_of_one_event_warns(call, tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("SessionId,ItemId,Time\n1,5,1\n2,6,2\n")
-    assert "there is nothing to learn; is --session-key the right column?" in succeed("data", "check", path).err
+    assert "there is nothing to learn; is --session-key the right column?" in call("data", "check", path).err
 
 
-def test_check_takes_a_time_unit(succeed, tmp_path):
+def test_check_takes_a_time_unit(call, tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("SessionId,ItemId,Time\n1,5,0\n1,6,86400000\n")
-    told = succeed("data", "check", path, "--time-unit", "ms", "--json")
+    told = call("data", "check", path, "--time-unit", "ms", "--json")
     assert json.loads(told.out)["summary"]["span in days"] == 1.0
 
 
@@ -144,8 +104,8 @@ def test_split_cuts_by_time_at_session_boundaries(shop):
 
 
 @pytest.mark.parametrize("way", [["--last-days", 1], ["--share", 0.3], ["--last-item"]], ids=str)
-def test_split_counts_its_parts(succeed, shop, tmp_path, way):
-    told = succeed("data", "split", shop / "log.csv", "--out", tmp_path / "parts", *way, "--json")
+def test_split_counts_its_parts(call, shop, tmp_path, way):
+    told = call("data", "split", shop / "log.csv", "--out", tmp_path / "parts", *way, "--json")
     rows = json.loads(told.out)
     assert [row["part"] for row in rows] == ["train_full", "test", "train", "validation"]
     for row in rows:
@@ -154,8 +114,8 @@ def test_split_counts_its_parts(succeed, shop, tmp_path, way):
         assert row == {"part": row["part"], "sessions": sessions, "events": events, "targets": events - sessions}
 
 
-def test_split_prints_a_table(succeed, shop, tmp_path):
-    told = succeed("data", "split", shop / "log.csv", "--out", tmp_path / "parts", "--share", 0.3)
+def test_split_prints_a_table(call, shop, tmp_path):
+    told = call("data", "split", shop / "log.csv", "--out", tmp_path / "parts", "--share", 0.3)
     lines = told.out.splitlines()
     assert lines[0].split() == ["part", "sessions", "events", "targets"]
     assert [line.split()[0] for line in lines[1:]] == ["train_full", "test", "train", "validation"]
@@ -164,11 +124,9 @@ def test_split_prints_a_table(succeed, shop, tmp_path):
 # --- fit -------------------------------------------------------------------------------------------------------------
 
 
-def test_fit_writes_a_model_and_says_what_it_did(succeed, shop, tmp_path):
+def test_fit_writes_a_model_and_says_what_it_did(call, shop, tmp_path):
     train, validation = (shop / "parts" / f"{name}.parquet" for name in ("train", "validation"))
-    told = succeed(
-        "fit", train, "--validation", validation, "--out", tmp_path / "m", "--max-epochs", 3, *SMALL, "--json"
-    )
+    told = call("fit", train, "--validation", validation, "--out", tmp_path / "m", "--max-epochs", 3, *SMALL, "--json")
     result = json.loads(told.out)
     assert [record["epoch"] for record in result["epochs"]] == [1, 2, 3]
     recalls = [record["recall@20"] for record in result["epochs"]]
@@ -183,48 +141,48 @@ def test_fit_writes_a_model_and_says_what_it_did(succeed, shop, tmp_path):
     assert model.evaluate(read_log(validation)).metrics["recall@20"] == max(recalls)
 
 
-def test_fit_prints_a_table_of_epochs(succeed, shop, tmp_path):
-    told = succeed("fit", shop / "parts/train.parquet", "--out", tmp_path / "m", "--max-epochs", 2, *SMALL)
+def test_fit_prints_a_table_of_epochs(call, shop, tmp_path):
+    told = call("fit", shop / "parts/train.parquet", "--out", tmp_path / "m", "--max-epochs", 2, *SMALL)
     lines = told.out.splitlines()
     assert lines[0].split() == ["epoch", "loss", "events_per_second"]
     assert [line.split()[0] for line in lines[1:]] == ["1", "2"]
     assert told.err.endswith(f"wrote epoch 2 to {tmp_path / 'm'}\n")
 
 
-def test_the_seed_decides_the_model(succeed, shop, tmp_path):
+def test_the_seed_decides_the_model(call, shop, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         fit = ["fit", shop / "parts/train.parquet", "--out", tmp_path / name, "--max-epochs", 1, "--seed", seed]
-        succeed(*fit, *SMALL)
+        call(*fit, *SMALL)
     first, again, other = ((tmp_path / name / "weights.safetensors").read_bytes() for name in "abc")
     assert first == again != other
 
 
-def test_set_goes_before_the_file_of_parameters(succeed, shop, tmp_path):
+def test_set_goes_before_the_file_of_parameters(call, shop, tmp_path):
     params = tmp_path / "params.toml"
     params.write_text('hidden_size = 6\nnum_components = 5\nloss_fn = "top1"\nclipnorm = 2.5\n')
     changes = ["hidden_size=7", "loss_fn=cross-entropy", "clipnorm=none", "num_negatives='all'", " dropout = 0.25"]
     assignments = [part for change in changes for part in ("--set", change)]
     fit = ["fit", shop / "parts/train.parquet", "--out", tmp_path / "m", "--max-epochs", 1, "--params", params]
-    succeed(*fit, *assignments)
+    call(*fit, *assignments)
     found = load_model(tmp_path / "m").hyperparameters
     assert (found.hidden_size, found.num_components, found.dropout) == (7, 5, 0.25)
     assert (found.loss_fn, found.clipnorm, found.num_negatives) == ("cross-entropy", None, "all")
 
 
-def test_patience_stops_early(succeed, shop, tmp_path):
+def test_patience_stops_early(call, shop, tmp_path):
     # A learning rate of almost zero improves nothing after the first epoch.
     still = ["--set", "learning_rate=1e-12", "--patience", 2, "--max-epochs", 9, "--metric", "mrr@5"]
     logs = [shop / "parts/train.parquet", "--validation", shop / "parts/validation.parquet"]
-    result = json.loads(succeed("fit", *logs, "--out", tmp_path / "m", *still, *SMALL, "--json").out)
+    result = json.loads(call("fit", *logs, "--out", tmp_path / "m", *still, *SMALL, "--json").out)
     assert (len(result["epochs"]), result["best_epoch"]) == (3, 1)
     assert "mrr@5" in result["epochs"][0]
 
 
-def test_validation_events_of_unknown_items_are_counted(succeed, tmp_path):
+def test_validation_events_of_unknown_items_are_counted(call, tmp_path):
     (tmp_path / "train.csv").write_text(GOOD)
     (tmp_path / "later.csv").write_text("SessionId,ItemId,Time\n1,5,1\n1,6,2\n1,77,3\n")
     fit = ["fit", tmp_path / "train.csv", "--validation", tmp_path / "later.csv", "--out", tmp_path / "m"]
-    told = succeed(*fit, "--max-epochs", 1).err
+    told = call(*fit, "--max-epochs", 1).err
     assert "later.csv: left out 1 events with no known item, or alone in their session\n" in told
 
 
@@ -241,9 +199,9 @@ def by_hand(shop, k):
     return len(ranks), np.mean(np.array(ranks) <= k), np.mean([(rank <= k) / rank for rank in ranks])
 
 
-def test_evaluate_with_baselines(succeed, shop):
+def test_evaluate_with_baselines(call, shop):
     train, test = (shop / "parts" / f"{name}.parquet" for name in ("train", "test"))
-    told = succeed("evaluate", shop / "model", test, "--train", train, "--cutoff", 5, "--cutoff", 10, "--json")
+    told = call("evaluate", shop / "model", test, "--train", train, "--cutoff", 5, "--cutoff", 10, "--json")
     result = json.loads(told.out)
     keys = ["recall@5", "mrr@5", "ndcg@5", "recall@10", "mrr@10", "ndcg@10"]
     assert list(result["metrics"]) == keys
@@ -256,9 +214,9 @@ def test_evaluate_with_baselines(succeed, shop):
     assert result["num_unknown_events"] == (~pd.read_parquet(test)["ItemId"].isin(known)).sum()
 
 
-def test_evaluate_prints_a_table_and_what_was_ranked(succeed, shop):
+def test_evaluate_prints_a_table_and_what_was_ranked(call, shop):
     test = shop / "parts/test.parquet"
-    told = succeed("evaluate", shop / "model", test, "--train", shop / "parts/train.parquet", "--steps", "last")
+    told = call("evaluate", shop / "model", test, "--train", shop / "parts/train.parquet", "--steps", "last")
     lines = told.out.splitlines()
     assert lines[0].split() == ["model", "recall@20", "mrr@20", "ndcg@20"]
     assert lines[1].startswith(str(shop / "model"))
@@ -283,30 +241,30 @@ def visits(shop, tmp_path):
     return path
 
 
-def test_recommend_prints_csv_json_or_writes_a_file(succeed, shop, visits, tmp_path):
+def test_recommend_prints_csv_json_or_writes_a_file(call, shop, visits, tmp_path):
     command = ["recommend", shop / "model", visits, "--k", 3]
     table = load_model(shop / "model").recommend(read_log(visits), 3).table
-    printed = succeed(*command)
+    printed = call(*command)
     pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(printed.out)), table, check_dtype=False)
-    records = json.loads(succeed(*command, "--json").out)
+    records = json.loads(call(*command, "--json").out)
     assert [(row["session"], row["rank"]) for row in records] == [(s, rank) for s in "za" for rank in (1, 2, 3)]
     assert [row["item"] for row in records] == table["item"].tolist()
     assert [row["score"] for row in records] == pytest.approx(table["score"].tolist())
-    written = succeed(*command, "--out", tmp_path / "out.parquet")
+    written = call(*command, "--out", tmp_path / "out.parquet")
     assert written.out == ""
     assert written.err.endswith(f"wrote 6 recommendations to {tmp_path / 'out.parquet'}\n")
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out.parquet"), table, check_dtype=False)
 
 
-def test_recommend_names_what_it_left_out(succeed, shop, visits):
-    assert succeed("recommend", shop / "model", visits, "--k", 1).err == (
+def test_recommend_names_what_it_left_out(call, shop, visits):
+    assert call("recommend", shop / "model", visits, "--k", 1).err == (
         "left out 2 events whose item the model does not know\n"
         "no recommendation for 1 sessions without a known item: strange\n"
     )
 
 
-def test_recommend_excludes_what_was_seen(succeed, shop, visits):
-    rows = pd.read_csv(io.StringIO(succeed("recommend", shop / "model", visits, "--k", 1000, "--exclude-seen").out))
+def test_recommend_excludes_what_was_seen(call, shop, visits):
+    rows = pd.read_csv(io.StringIO(call("recommend", shop / "model", visits, "--k", 1000, "--exclude-seen").out))
     log = pd.read_csv(visits)
     for session, unseen in rows.groupby("session")["item"]:
         seen = set(log.loc[log["SessionId"] == session, "ItemId"])
@@ -316,23 +274,23 @@ def test_recommend_excludes_what_was_seen(succeed, shop, visits):
 # --- the command itself ----------------------------------------------------------------------------------------------
 
 
-def test_version(succeed):
-    assert succeed("--version").out.endswith(f", version {version('gru4rec-tune')}\n")
+def test_version(call):
+    assert call("--version").out.endswith(f", version {version('gru4rec-tune')}\n")
 
 
 @pytest.mark.parametrize("command", [[], ["data"], ["data", "split"], ["fit"], ["evaluate"], ["recommend"]], ids=str)
-def test_each_command_has_help(succeed, command):
-    usage = succeed(*command, "--help").out.splitlines()[0]
+def test_each_command_has_help(call, command):
+    usage = call(*command, "--help").out.splitlines()[0]
     assert usage.startswith("Usage: ")
     assert " ".join(["", *command, "[OPTIONS]"]) in usage
 
 
-def test_an_interrupt_leaves_nothing_half_written(run, shop, tmp_path, monkeypatch):
+def test_an_interrupt_leaves_nothing_half_written(invoke, shop, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("gru4rec.training.Trainer.train_epoch", interrupt)
-    done = run("fit", shop / "parts/train.parquet", "--out", tmp_path / "m", *SMALL)
+    done = invoke("fit", shop / "parts/train.parquet", "--out", tmp_path / "m", *SMALL)
     assert (done.code, done.err.strip()) == (130, "interrupted")
     assert tree(tmp_path) == {}
 
@@ -388,10 +346,10 @@ BAD_LOGS = {
 }
 
 
-def assert_refused(run, desk, arguments, code):
+def assert_refused(invoke, desk, arguments, code):
     """Return the message of a command that must fail with one line, and leave everything as it was."""
     before = tree(desk)
-    done = run(*arguments)
+    done = invoke(*arguments)
     assert (done.code, done.out) == (code, "")
     assert tree(desk) == before
     assert done.err.startswith("error: ")
@@ -403,8 +361,8 @@ def assert_refused(run, desk, arguments, code):
 
 @pytest.mark.parametrize("log", BAD_LOGS)
 @pytest.mark.parametrize("command", READERS)
-def test_a_bad_log_is_named(run, desk, command, log):
-    assert assert_refused(run, desk, [*READERS[command], log], 1) == BAD_LOGS[log]
+def test_a_bad_log_is_named(invoke, desk, command, log):
+    assert assert_refused(invoke, desk, [*READERS[command], log], 1) == BAD_LOGS[log]
 
 
 @pytest.mark.parametrize(
@@ -459,8 +417,8 @@ def test_a_bad_log_is_named(run, desk, command, log):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_work_that_fails_says_why(run, desk, arguments, message):
-    assert assert_refused(run, desk, arguments, 1) == message
+def test_work_that_fails_says_why(invoke, desk, arguments, message):
+    assert assert_refused(invoke, desk, arguments, 1) == message
 
 
 FIT = ["fit", "good.csv", "--out", "new"]
@@ -507,13 +465,13 @@ FIT = ["fit", "good.csv", "--out", "new"]
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_bad_parameter_is_named(run, desk, arguments, message):
-    assert assert_refused(run, desk, arguments, 2).startswith(message)
+def test_a_bad_parameter_is_named(invoke, desk, arguments, message):
+    assert assert_refused(invoke, desk, arguments, 2).startswith(message)
 
 
-def test_a_bad_assignment_is_not_blamed_on_the_file(run, desk):
+def test_a_bad_assignment_is_not_blamed_on_the_file(invoke, desk):
     (desk / "fine.toml").write_text("hidden_size = 8\n")
-    message = assert_refused(run, desk, [*FIT, "--params", "fine.toml", "--set", "dropout=2"], 2)
+    message = assert_refused(invoke, desk, [*FIT, "--params", "fine.toml", "--set", "dropout=2"], 2)
     assert "--set" in message
     assert message.endswith("dropout must be in [0, 1), got 2")
 
@@ -527,11 +485,11 @@ def test_a_bad_assignment_is_not_blamed_on_the_file(run, desk):
     ],
     ids=lambda arguments: " ".join(arguments[:2]),
 )
-def test_a_place_that_cannot_be_written_is_named(run, desk, arguments):
+def test_a_place_that_cannot_be_written_is_named(invoke, desk, arguments):
     if arguments[1] == "split":
         (desk / "good.csv").write_text("SessionId,ItemId,Time\n" + "".join(f"1,5,{n}\n1,6,{n}\n" for n in range(4)))
     before = tree(desk)
-    done = run(*arguments)
+    done = invoke(*arguments)
     assert done.code == 1
     last_line = done.err.splitlines()[-1]  # after the notes of the work that was done
     assert last_line.startswith("error: ")
@@ -539,9 +497,9 @@ def test_a_place_that_cannot_be_written_is_named(run, desk, arguments):
     assert tree(desk) == before
 
 
-def test_validation_of_unknown_items_only_says_so(run, desk):
+def test_validation_of_unknown_items_only_says_so(invoke, desk):
     before = tree(desk)
-    done = run(*FIT, "--validation", "other.csv")
+    done = invoke(*FIT, "--validation", "other.csv")
     assert done.code == 1
     assert done.err.startswith("error: no validation session has two events that the training log knows the items of")
     assert "(4 of 4 events have unknown items)" in done.err
@@ -572,21 +530,21 @@ def test_validation_of_unknown_items_only_says_so(run, desk):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_wrong_usage_is_named(run, desk, arguments, message):
+def test_wrong_usage_is_named(invoke, desk, arguments, message):
     before = tree(desk)
-    done = run(*arguments)
+    done = invoke(*arguments)
     assert (done.code, done.out) == (2, "")
     assert done.err.splitlines()[-1].startswith(f"Error: {message}")
     assert done.err.startswith("Usage: ")
     assert tree(desk) == before
 
 
-def test_a_missing_extra_says_what_to_install(run, monkeypatch):
+def test_a_missing_extra_says_what_to_install(invoke, monkeypatch):
     def without_ray(*_):
         raise ModuleNotFoundError("No module named 'ray'", name="ray.tune")
 
     monkeypatch.setattr("gru4rec.cli.main.CommandGroup.get_command", without_ray)
-    done = run("tune", "run")
+    done = invoke("tune", "run")
     assert (done.code, done.err) == (
         1,
         "error: this command needs ray.tune; hint: pip install 'gru4rec-tune[tune]'\n",

@@ -5,32 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 
-from gru4rec.cli.main import main
 from gru4rec.model_folder import load_model
-
-
-@pytest.fixture
-def run(capsys):
-    """A function: arguments -> exit code, stdout and stderr of the command."""
-
-    def call(*arguments):
-        capsys.readouterr()
-        try:
-            main([str(argument) for argument in arguments])
-            code = 0
-        except SystemExit as exit_:
-            code = exit_.code
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return SimpleNamespace(code=code, out=out, err=err)
-
-    return call
 
 
 @pytest.fixture
@@ -51,8 +31,8 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_folder_is_a_model_that_the_other_commands_use(run, desk):
-    done = run("convert", "old.trch", "--items", "items.csv", "--out", "new")
+def test_the_folder_is_a_model_that_the_other_commands_use(invoke, desk):
+    done = invoke("convert", "old.trch", "--items", "items.csv", "--out", "new")
     assert (done.code, done.out) == (0, "")
     assert done.err.splitlines() == [
         "the file does not say how the model was trained: hyperparameters not named below are defaults",
@@ -60,26 +40,26 @@ def test_the_folder_is_a_model_that_the_other_commands_use(run, desk):
         "num_layers=2, hidden_size=4, embedding=separate, num_components=3, dropout=0.25",
     ]
     threads = torch.get_num_threads()  # the other commands set them for this process
-    told = run("recommend", "new", "log.csv", "--k", 3)
-    evaluated = run("evaluate", "new", "log.csv", "--json")
+    told = invoke("recommend", "new", "log.csv", "--k", 3)
+    evaluated = invoke("evaluate", "new", "log.csv", "--json")
     torch.set_num_threads(threads)
     assert sorted(pd.read_csv(io.StringIO(told.out))["item"]) == ["a", "b", "c"]
     assert json.loads(evaluated.out)["num_targets"] == 1
 
 
-def test_a_parquet_table_gives_the_same_ids(run, desk):
-    assert run("convert", "old.trch", "--items", "items.parquet", "--out", "new").code == 0
+def test_a_parquet_table_gives_the_same_ids(invoke, desk):
+    assert invoke("convert", "old.trch", "--items", "items.parquet", "--out", "new").code == 0
     assert load_model("new").items.ids.tolist() == ["a", "b", "c"]
 
 
-def test_without_a_table_the_ids_are_recpacks_columns(run, desk):
-    done = run("convert", "old.trch", "--out", "new")
+def test_without_a_table_the_ids_are_recpacks_columns(invoke, desk):
+    done = invoke("convert", "old.trch", "--out", "new")
     assert done.err.startswith("item ids are recpack's columns; --items gives the log's own\n")
     assert load_model("new").items.ids.tolist() == [0, 1, 2]
 
 
-def test_json(run, desk):
-    assert json.loads(run("convert", "old.trch", "--out", "new", "--json").out) == {
+def test_json(invoke, desk):
+    assert json.loads(invoke("convert", "old.trch", "--out", "new", "--json").out) == {
         "model": "new",
         "num_items": 3,
         "hyperparameters": {
@@ -105,9 +85,9 @@ def test_json(run, desk):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_work_that_fails_says_why_in_one_line(run, desk, arguments, message):
+def test_work_that_fails_says_why_in_one_line(invoke, desk, arguments, message):
     before = names(desk)
-    done = run("convert", *arguments)
+    done = invoke("convert", *arguments)
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith(f"error: {message}")
     assert done.err.count("\n") == 1
@@ -119,9 +99,9 @@ class Attack:
         return os.system, ("touch marker",)
 
 
-def test_a_file_that_would_run_something_is_refused(run, desk):
+def test_a_file_that_would_run_something_is_refused(invoke, desk):
     torch.save(Attack(), "evil.trch")
-    done = run("convert", "evil.trch", "--out", "new")
+    done = invoke("convert", "evil.trch", "--out", "new")
     assert done.code == 1
     assert done.err.startswith(
         "error: evil.trch names posix.system, which no recpack model does; nothing of it was run"
@@ -132,9 +112,9 @@ def test_a_file_that_would_run_something_is_refused(run, desk):
 @pytest.mark.parametrize(
     "arguments", [["old.trch"], ["there", "--out", "new"], ["old.trch", "--out", "log.csv"], []], ids=str
 )
-def test_wrong_usage_is_named(run, desk, arguments):
+def test_wrong_usage_is_named(invoke, desk, arguments):
     before = names(desk)
-    done = run("convert", *arguments)
+    done = invoke("convert", *arguments)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("Usage: ")
     assert names(desk) == before

@@ -9,21 +9,12 @@ import pandas as pd
 import pytest
 import torch
 
-from gru4rec.cli.main import main
 from gru4rec.data.reading import read_log
 from gru4rec.model import Model
 from gru4rec.model_folder import load_model, save_model
 
 DAY = 86_400
 KEYS = ["recall@3", "mrr@3", "ndcg@3"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """The commands set torch's threads for their whole process, which is this one."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def write(path, sessions):
@@ -49,15 +40,9 @@ def desk(tmp_path, make_model):
 
 
 @pytest.fixture
-def run(desk, capsys, monkeypatch):
+def run(desk, call, monkeypatch):
     """A function: arguments -> stdout and stderr of a command that succeeds in the folder `desk`."""
     monkeypatch.chdir(desk)
-
-    def call(*arguments):
-        capsys.readouterr()
-        main(list(map(str, arguments)))
-        return capsys.readouterr()
-
     return call
 
 

@@ -6,7 +6,6 @@ import json
 import os
 
 import pytest
-import torch
 
 from gru4rec.cli.main import main
 from gru4rec.data.synthetic import generate_log
@@ -43,14 +42,6 @@ preset = "full"
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """The commands set torch's threads for their whole process, which is this one."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("official")
@@ -71,16 +62,6 @@ def fit(folder, tmp_path, capsys):
         return json.loads(capsys.readouterr().out), load_model(tmp_path / "model").hyperparameters.to_dict()
 
     return fitted
-
-
-@pytest.fixture
-def failure(capsys):
-    def called(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
-        return caught.value.code, capsys.readouterr().err
-
-    return called
 
 
 # --- fit -------------------------------------------------------------------------------------------------------------

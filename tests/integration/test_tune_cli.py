@@ -50,26 +50,6 @@ def run(folder, ray_local):
     return folder / "run"
 
 
-@pytest.fixture
-def call(capsys):
-    def called(*arguments):
-        capsys.readouterr()
-        main([str(argument) for argument in arguments])
-        return capsys.readouterr()
-
-    return called
-
-
-@pytest.fixture
-def failure(capsys):
-    def called(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
-        return caught.value.code, capsys.readouterr().err
-
-    return called
-
-
 def test_check_prints_what_is_resolved(folder, call):
     output = call("tune", "check", folder / "search.toml")
     assert "grace_period = 1" in output.out

@@ -81,10 +81,11 @@ def sessions(make_sessions):
     return make_sessions(SESSIONS)
 
 
-def check(sessions, kind, epochs=1, **parameters):
+def worst_error(sessions, kind, epochs=1, **parameters):
+    """Return how far apart the trainer and the reference get over whole epochs."""
     errors = list(Recording(sessions, epochs, **parameters).follow(kind, epochs))
     assert len(errors) == len(ROWS) * epochs
-    assert all(error < CLOSE for error in errors)
+    return np.max(errors)
 
 
 def test_the_log_has_the_cases_that_matter(sessions):
@@ -102,7 +103,8 @@ def test_the_log_has_the_cases_that_matter(sessions):
 @pytest.mark.parametrize("embedding", ["separate", "tied", "none"])
 @pytest.mark.parametrize("loss_fn", SAMPLED_LOSSES)
 def test_an_epoch(reference, sessions, loss_fn, embedding, num_layers, momentum):
-    check(sessions, reference.GRU4Rec, loss_fn=loss_fn, embedding=embedding, num_layers=num_layers, momentum=momentum)
+    parameters = {"loss_fn": loss_fn, "embedding": embedding, "num_layers": num_layers, "momentum": momentum}
+    assert worst_error(sessions, reference.GRU4Rec, **parameters) < CLOSE
 
 
 @pytest.mark.parametrize(
@@ -123,12 +125,13 @@ def test_an_epoch(reference, sessions, loss_fn, embedding, num_layers, momentum)
     ids=str,
 )
 def test_other_settings(reference, sessions, parameters):
-    check(sessions, reference.GRU4Rec, **parameters)
+    assert worst_error(sessions, reference.GRU4Rec, **parameters) < CLOSE
 
 
 @pytest.mark.parametrize("embedding", ["separate", "tied", "none"])
 def test_a_second_epoch_goes_on_with_the_memory_of_the_optimizer_and_without_states(reference, sessions, embedding):
-    check(sessions, reference.GRU4Rec, epochs=2, loss_fn="bpr-max", embedding=embedding, momentum=0.5)
+    parameters = {"loss_fn": "bpr-max", "embedding": embedding, "momentum": 0.5}
+    assert worst_error(sessions, reference.GRU4Rec, epochs=2, **parameters) < CLOSE
 
 
 # --- the comparison finds mistakes -----------------------------------------------------------------------------------
