@@ -18,8 +18,9 @@ from gru4rec.errors import DataError, DivergedError, ParameterError
 from gru4rec.evaluation import compute_ranks
 from gru4rec.hyperparameters import HyperParameters, Integer
 from gru4rec.metrics import compute_metrics
+from gru4rec.nn.distinct import Distinct, DistinctRows
 from gru4rec.nn.network import Network, initial_weights
-from gru4rec.nn.optimizers import make_optimizer, sum_duplicate_rows
+from gru4rec.nn.optimizers import make_optimizer
 from gru4rec.nn.scoring import ScoreGradients, make_scorer
 
 STEPS_BETWEEN_LOSS_CHECKS = 256
@@ -96,14 +97,15 @@ class Trainer:
         self._optimizer = make_optimizer(hyperparameters)
         popularity = torch.from_numpy(counts).to(self.device)
         self._negatives = NegativeSampler(popularity, hyperparameters.sample_alpha, self._generators["negatives"])
-        self._score = make_scorer(hyperparameters, popularity, self._negatives)
-        self._slots = torch.empty(train.num_items, dtype=torch.int64, device=self.device)
+        self._distinct = DistinctRows(train.num_items, self.device)
+        self._score = make_scorer(hyperparameters, popularity, self._negatives, self._distinct)
         grid = lay_sessions(train, hyperparameters.batch_size)
         self._inputs = torch.from_numpy(grid.inputs).to(self.device)
         self._targets = torch.from_numpy(grid.targets).to(self.device)
         self._starts = torch.from_numpy(grid.starts).to(self.device)
         self._lanes_per_step = grid.lanes_per_step.tolist()
 
+    @torch.inference_mode()
     def train_epoch(self) -> EpochResult:
         """Pass once over the training log.
 
@@ -173,41 +175,39 @@ class Trainer:
 
         H hidden size, D columns of the input table.
         """
-        network = self.network
-        items = _prefixes(self._inputs, first, rows_per_step)  # (N,)
-        targets = _prefixes(self._targets, first, rows_per_step)  # (N,)
+        network, optimizer = self.network, self._optimizer
+        items = _prefixes(self._inputs, first, rows_per_step).long()  # (N,)
+        targets = _prefixes(self._targets, first, rows_per_step).long()  # (N,)
         starts = _prefixes(self._starts, first, rows_per_step)  # (N,)
 
         states, tape = network.forward(items, starts, hidden, rows_per_step, self._generators["dropout"])  # (N, H)
-        scored = self._score(network, states, targets.long())
+        scored = self._score(network, states, targets, items if network.tied else items[:0])
         d_embedded, d_layers = network.backward(tape, scored.d_states)  # (N, D)
 
-        gradients = self._table_gradients(items.long(), d_embedded, scored)
+        gradients = self._table_gradients(items, d_embedded, scored)
         gradients += [Gradient(name, None, value) for name, value in d_layers.items()]
         if self.hyperparameters.clipnorm is not None:
             clip_norm([gradient.value for gradient in gradients], self.hyperparameters.clipnorm)
-        for name, rows, value in gradients:
-            if rows is None:
-                self._optimizer.update(name, network.weights[name], value)
+        for name, touched, value in gradients:
+            if touched is None:
+                optimizer.update(name, network.weights[name], value)
             else:
-                self._optimizer.update_rows(name, network.weights[name], rows, value)
+                rows, _, is_first = touched
+                optimizer.update_rows(name, network.weights[name], rows, value, is_first)
         return scored.loss
 
     def _table_gradients(self, items: Tensor, d_embedded: Tensor, scored: ScoreGradients) -> list[Gradient]:
-        """Bring the gradients of item tables and item bias to one entry per touched row."""
-        rows, d_table = scored.rows, scored.d_table
-        gradients = []
-        if self.hyperparameters.embedding != "tied":
-            gradients.append(Gradient("input_table", *sum_duplicate_rows(items, d_embedded, self._slots)))
-        elif rows is None:
-            d_table.index_add_(0, items, d_embedded)
-        else:
-            rows, d_table = torch.cat([rows, items]), torch.cat([d_table, d_embedded])
-        if rows is None or scored.rows is None:
-            return [*gradients, Gradient("output_table", None, d_table), Gradient("item_bias", None, scored.d_bias)]
-        gradients.append(Gradient("output_table", *sum_duplicate_rows(rows, d_table, self._slots)))
-        gradients.append(Gradient("item_bias", *sum_duplicate_rows(scored.rows, scored.d_bias, self._slots)))
-        return gradients
+        """Return the gradients of item tables and item bias, one entry per touched row."""
+        touched = scored.touched
+        gradients = [
+            Gradient("output_table", touched, scored.d_table),
+            Gradient("item_bias", touched and touched.first(len(scored.d_bias)), scored.d_bias),
+        ]
+        if self.network.tied:
+            scored.d_table.index_add_(0, scored.input_places, d_embedded)
+            return gradients
+        inputs = self._distinct.find(items)
+        return [Gradient("input_table", inputs, inputs.sum(d_embedded)), *gradients]
 
     def _checked_sum(self, losses: list[Tensor], mini_batches: int) -> float:
         """Return the sum of the losses of the last mini-batches and empty the list.
@@ -228,10 +228,10 @@ class Trainer:
 
 
 class Gradient(NamedTuple):
-    """The gradient of one weight, of its rows `rows` only where given."""
+    """The gradient of one weight, of the rows that were touched only where given."""
 
     name: str
-    rows: Tensor | None
+    touched: Distinct | None
     value: Tensor
 
 

@@ -25,6 +25,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+_sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input  # (gradient, y): gradient * y * (1 - y)
+_tanh_backward = torch.ops.aten.tanh_backward.grad_input  # (gradient, y): gradient * (1 - y * y)
+
 
 @dataclass
 class GRUWeights:
@@ -73,22 +76,20 @@ def gru_forward(
         The state after each row.
     GRUTape
     """
-    size = hidden.shape[1]
+    size, reset_after = hidden.shape[1], weights.recurrent_bias is not None
     continues = (~starts).to(gates.dtype).unsqueeze(1)
-    previous = gates.new_empty(len(gates), size)
-    states = torch.empty_like(previous)
-    reset_after = weights.recurrent_bias is not None
-    recurrent_n = torch.empty_like(previous) if reset_after else previous
+    previous, states = (gates.new_empty(len(gates), size) for _ in range(2))
+    recurrent = torch.empty_like(gates) if reset_after else None  # (N, 3H) recurrent products
     first = 0
     for rows in rows_per_step:
         step = slice(first, first + rows)
         h = torch.mul(hidden[:rows], continues[step], out=previous[step])
-        rz, n = gates[step, : 2 * size], gates[step, 2 * size :]
-        if weights.recurrent_bias is not None:
-            recurrent = torch.addmm(weights.recurrent_bias, h, weights.recurrent.T)  # (rows, 3H)
-            recurrent_n[step] = recurrent[:, 2 * size :]
-            rz.add_(recurrent[:, : 2 * size]).sigmoid_()
-            n.addcmul_(rz[:, :size], recurrent_n[step]).tanh_()
+        rz, n = torch.split(gates[step], [2 * size, size], dim=1)
+        if recurrent is not None and weights.recurrent_bias is not None:
+            products = torch.addmm(weights.recurrent_bias, h, weights.recurrent.T, out=recurrent[step])
+            products_rz, products_n = torch.split(products, [2 * size, size], dim=1)
+            rz.add_(products_rz).sigmoid_()
+            n.addcmul_(rz[:, :size], products_n).tanh_()
         else:
             rz.addmm_(h, weights.recurrent[: 2 * size].T).sigmoid_()
             n.addmm_(rz[:, :size] * h, weights.recurrent[2 * size :].T).tanh_()
@@ -97,6 +98,7 @@ def gru_forward(
             new.mul_(dropout[step])
         hidden[:rows] = new
         first += rows
+    recurrent_n = previous if recurrent is None else recurrent[:, 2 * size :]
     return states, GRUTape(previous, gates, recurrent_n, continues, dropout, rows_per_step)
 
 
@@ -108,40 +110,37 @@ def gru_backward(weights: GRUWeights, tape: GRUTape, d_states: Tensor) -> tuple[
     d_states : Tensor, shape (N, H)
         Gradient of the states that `gru_forward` returned; overwritten.
     """
-    size = d_states.shape[1]
-    reset_after = weights.recurrent_bias is not None
-    r, z, n = torch.split(tape.gates, size, dim=1)
-    # Derivatives that do not depend on the gradient, for the whole window at once.
-    slope = torch.empty_like(tape.gates)  # (N, 3H) of h' by the pre-activations of r, z, n
-    slope_r, slope_z, slope_n = torch.split(slope, size, dim=1)
-    torch.mul(1 - z, torch.addcmul(torch.ones_like(n), n, n, value=-1), out=slope_n)
-    torch.mul(tape.previous - n, z - z * z, out=slope_z)
-    torch.mul(slope_n * tape.recurrent_n if reset_after else tape.recurrent_n, r - r * r, out=slope_r)
-
+    size, reset_after = d_states.shape[1], weights.recurrent_bias is not None
+    weight_rz, weight_n = torch.split(weights.recurrent, [2 * size, size])
+    r = tape.gates[:, :size]
     d_gates = torch.empty_like(tape.gates)  # (N, 3H) of the pre-activations
     d_recurrent = torch.empty_like(tape.gates) if reset_after else d_gates  # (N, 3H) of the recurrent products
     last = len(d_states)
     carried: Tensor | None = None  # gradient of the state before the step that comes next
     for rows in reversed(tape.rows_per_step):
         step = slice(last - rows, last)
-        d = d_states[step]
+        d, h = d_states[step], tape.previous[step]
         if carried is not None:
             d[: len(carried)] += carried
         if tape.dropout is not None:
             d.mul_(tape.dropout[step])
-        torch.mul(slope[step].view(rows, 3, size), d.unsqueeze(1), out=d_gates[step].view(rows, 3, size))
+        r_step, z, n = torch.split(tape.gates[step], size, dim=1)
+        d_r, d_z, d_n = torch.split(d_gates[step], size, dim=1)
+        _tanh_backward(torch.addcmul(d, d, z, value=-1), n, grad_input=d_n)  # of d (1 - z)
+        _sigmoid_backward((h - n).mul_(d), z, grad_input=d_z)
         last -= rows
         if reset_after:
+            _sigmoid_backward(d_n * tape.recurrent_n[step], r_step, grad_input=d_r)
             d_recurrent[step, : 2 * size] = d_gates[step, : 2 * size]
-            torch.mul(d_gates[step, 2 * size :], r[step], out=d_recurrent[step, 2 * size :])
+            torch.mul(d_n, r_step, out=d_recurrent[step, 2 * size :])
             if last:
-                carried = torch.addmm(d * z[step], d_recurrent[step], weights.recurrent).mul_(tape.continues[step])
+                carried = torch.addmm(d * z, d_recurrent[step], weights.recurrent).mul_(tape.continues[step])
         else:
-            d_reset = d_gates[step, 2 * size :] @ weights.recurrent[2 * size :]  # (rows, H) of r * h
-            torch.mul(slope_r[step], d_reset, out=d_gates[step, :size])
+            d_reset = d_n @ weight_n  # (rows, H) of r * h
+            _sigmoid_backward(d_reset * h, r_step, grad_input=d_r)
             if last:
-                carried = (d * z[step]).addcmul_(d_reset, r[step])
-                carried.addmm_(d_gates[step, : 2 * size], weights.recurrent[: 2 * size]).mul_(tape.continues[step])
+                carried = (d * z).addcmul_(d_reset, r_step).addmm_(d_gates[step, : 2 * size], weight_rz)
+                carried.mul_(tape.continues[step])
     if reset_after:
         return d_gates, GRUWeights(d_recurrent.T @ tape.previous, d_recurrent.sum(0))
     d_weight = torch.empty_like(weights.recurrent)

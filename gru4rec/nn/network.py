@@ -46,6 +46,11 @@ class Network:
         ]
 
     @property
+    def tied(self) -> bool:
+        """Whether one table is both the input and the output table."""
+        return self.input_table is self.output_table
+
+    @property
     def device(self) -> torch.device:
         return self.output_table.device
 

@@ -33,30 +33,39 @@ class Optimizer:
 
     def update(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
         """Update a whole parameter. `gradient` may be overwritten."""
-        change = self._change(name, parameter, gradient, None)
+        descent = self._descent(name, parameter, gradient, None)
         if self.momentum:
-            change = self._state("velocity", name, parameter).mul_(self.momentum).add_(change)
-        parameter.add_(change)
+            velocity = self._state("velocity", name, parameter).mul_(self.momentum)
+            parameter.add_(velocity.add_(descent, alpha=-self.learning_rate))
+        else:
+            parameter.add_(descent, alpha=-self.learning_rate)
 
-    def update_rows(self, name: str, table: Tensor, rows: Tensor, gradient: Tensor) -> None:
+    def update_rows(
+        self, name: str, table: Tensor, rows: Tensor, gradient: Tensor, is_first: Tensor | None = None
+    ) -> None:
         """Update the rows of a table.
 
         Parameters
         ----------
         rows : Tensor of int64, shape (count,)
-            Without duplicates.
+            Without duplicates, unless `is_first` is given.
         gradient : Tensor, shape (count, ...)
             May be overwritten.
+        is_first : Tensor of bool, shape (count,), optional
+            False for entries that repeat an earlier row; their gradient must be zero.
         """
-        change = self._change(name, table, gradient, rows)
+        change = self._descent(name, table, gradient, rows).mul_(-self.learning_rate)
         if self.momentum:
             velocity = self._state("velocity", name, table)
-            change.add_(velocity.index_select(0, rows), alpha=self.momentum)
-            velocity.index_copy_(0, rows, change)
+            before = velocity.index_select(0, rows)
+            if is_first is not None:
+                before *= is_first.view(-1, *[1] * (before.dim() - 1))
+            velocity.index_add_(0, rows, torch.add(change, before, alpha=self.momentum - 1.0))
+            change.add_(before, alpha=self.momentum)
         table.index_add_(0, rows, change)
 
-    def _change(self, name: str, parameter: Tensor, gradient: Tensor, rows: Tensor | None) -> Tensor:
-        """Return what a step without momentum adds to the parameter, or to its `rows`."""
+    def _descent(self, name: str, parameter: Tensor, gradient: Tensor, rows: Tensor | None) -> Tensor:
+        """Return the gradient of the parameter, or of its `rows`, as it is scaled before the learning rate."""
         raise NotImplementedError
 
     def _state(self, kind: str, name: str, parameter: Tensor) -> Tensor:
@@ -69,22 +78,20 @@ class Optimizer:
 class SGD(Optimizer):
     """Plain gradient descent."""
 
-    def _change(self, name: str, parameter: Tensor, gradient: Tensor, rows: Tensor | None) -> Tensor:
-        return gradient.mul_(-self.learning_rate)
+    def _descent(self, name: str, parameter: Tensor, gradient: Tensor, rows: Tensor | None) -> Tensor:
+        return gradient
 
 
 class Adagrad(Optimizer):
     """Gradients divided by the root of the sum of all their squares so far."""
 
-    def _change(self, name: str, parameter: Tensor, gradient: Tensor, rows: Tensor | None) -> Tensor:
+    def _descent(self, name: str, parameter: Tensor, gradient: Tensor, rows: Tensor | None) -> Tensor:
         squares = self._state("squares", name, parameter)
         if rows is None:
             scale = squares.addcmul_(gradient, gradient).add(self.epsilon)
         else:
-            scale = squares.index_select(0, rows).addcmul_(gradient, gradient)
-            squares.index_copy_(0, rows, scale)
-            scale.add_(self.epsilon)
-        return gradient.div_(scale.sqrt_()).mul_(-self.learning_rate)
+            scale = squares.index_add_(0, rows, gradient * gradient).index_select(0, rows).add_(self.epsilon)
+        return gradient.mul_(scale.pow_(-0.5))  # twice as fast as rsqrt
 
 
 def make_optimizer(hyperparameters: HyperParameters) -> Optimizer:
@@ -94,28 +101,3 @@ def make_optimizer(hyperparameters: HyperParameters) -> Optimizer:
     if name not in kinds:
         raise ParameterError(unknown_name(name, kinds, "optimization_algorithm"))
     return kinds[name](hyperparameters.learning_rate, hyperparameters.momentum, hyperparameters.epsilon)
-
-
-def sum_duplicate_rows(rows: Tensor, gradient: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each row once, with the sum of its gradients.
-
-    Parameters
-    ----------
-    rows : Tensor of int64, shape (count,)
-    gradient : Tensor, shape (count, ...)
-    slots : Tensor of int64, shape (num_rows_of_the_table,)
-        Scratch space of any content; it makes this linear in `count`, where sorting would not be.
-
-    Examples
-    --------
-    >>> sum_duplicate_rows(torch.tensor([4, 2, 4]), torch.tensor([1.0, 5.0, 2.0]), torch.empty(9, dtype=torch.int64))
-    (tensor([2, 4]), tensor([5., 3.]))
-    """
-    places = torch.arange(len(rows), device=rows.device)
-    # The last entry of a row stands for it: plain assignment would leave that to a race between threads.
-    slots.scatter_reduce_(0, rows, places, "amax", include_self=False)
-    owners = slots[rows]  # for each entry, the one entry that stands for its row
-    unique = (owners == places).nonzero().squeeze(1)
-    slots[rows[unique]] = places[: len(unique)]
-    summed = gradient.new_zeros(len(unique), *gradient.shape[1:]).index_add_(0, slots[rows], gradient)
-    return rows[unique], summed

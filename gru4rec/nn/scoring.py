@@ -7,6 +7,7 @@ epoch's last sessions drain, is the published one: a mean over a shrinking batch
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from gru4rec.data.negatives import NegativeSampler
 from gru4rec.hyperparameters import HyperParameters
+from gru4rec.nn.distinct import Distinct, DistinctRows
 from gru4rec.nn.losses import Candidates, Loss, make_loss
 from gru4rec.nn.network import Network
 
@@ -27,51 +29,57 @@ class ScoreGradients(NamedTuple):
     loss : Tensor, scalar
         Summed over the rows.
     d_states : Tensor, shape (N, H)
-    rows : Tensor of int64, shape (count,), or None
-        Rows of the output table that `d_table` is about, with duplicates; None means all rows in order.
-    d_table : Tensor, shape (count, H)
-    d_bias : Tensor, shape (count,)
+    touched : Distinct or None
+        Rows of the output table that `d_table` is about: the candidates, then inputs that are none. None means all
+        rows in order.
+    d_table : Tensor, shape (num_rows, H)
+        Zero where a row is no candidate.
+    d_bias : Tensor, shape (num_candidates,)
+        Of the first rows of `touched`, the candidates.
+    input_places : Tensor of int64, shape (N,)
+        Row of `d_table` of each input.
     """
 
     loss: Tensor
     d_states: Tensor
-    rows: Tensor | None
+    touched: Distinct | None
     d_table: Tensor
     d_bias: Tensor
+    input_places: Tensor
 
 
-Scorer = Callable[[Network, Tensor, Tensor], ScoreGradients]
-"""(network, states (N, H), targets (N,) of int64) -> loss and gradients."""
+Scorer = Callable[[Network, Tensor, Tensor, Tensor], ScoreGradients]
+"""(network, states (N, H), targets (N,), inputs (N,) or (0,); both of int64) -> loss and gradients.
+
+`inputs` are the input items where they have their rows in the output table too.
+"""
 
 
-def make_scorer(hyperparameters: HyperParameters, item_counts: Tensor, negatives: NegativeSampler) -> Scorer:
+def make_scorer(
+    hyperparameters: HyperParameters, item_counts: Tensor, negatives: NegativeSampler, distinct: DistinctRows
+) -> Scorer:
     """Return the function that scores and differentiates, as the hyperparameters say."""
     loss = make_loss(hyperparameters)
     scale = 1.0 / (hyperparameters.batch_size * hyperparameters.bptt)
     if hyperparameters.num_negatives == "all":
-        return lambda network, states, targets: score_all(network, states, targets, loss, scale)
+        return ScoreAll(loss, scale)
     num_negatives = hyperparameters.num_negatives
     if hyperparameters.negatives == "per_target":
-        return lambda network, states, targets: score_per_target(
-            network, states, targets, negatives.draw(len(targets) * num_negatives), loss, scale
-        )
-    correction = None
+        return ScorePerTarget(loss, scale, negatives, num_negatives, distinct)
+    logq = None
     if hyperparameters.loss_fn == "cross-entropy" and hyperparameters.logq:
-        correction = _logq_correction(hyperparameters, item_counts, num_negatives)
-    mask_targets = hyperparameters.mask_targets
-    return lambda network, states, targets: score_shared(
-        network, states, targets, negatives.draw(num_negatives), loss, scale, correction, mask_targets
-    )
+        logq = logq_weights(hyperparameters, item_counts, num_negatives)
+    return ScoreShared(loss, scale, negatives, num_negatives, distinct, logq, hyperparameters.mask_targets)
 
 
-class LogQCorrection(NamedTuple):
-    """What the logQ correction takes off the score of each item, by the way it became a candidate.
+class LogQWeights(NamedTuple):
+    """What the exponential of an item's score is multiplied by, by the way the item became a candidate.
 
     Parameters
     ----------
     as_target, as_drawn : Tensor of float64, shape (num_items,)
     own_target : bool
-        Whether a row's own target is corrected too.
+        Whether a row's own target is weighted too.
     """
 
     as_target: Tensor
@@ -79,13 +87,13 @@ class LogQCorrection(NamedTuple):
     own_target: bool
 
 
-def _logq_correction(
+def logq_weights(
     hyperparameters: HyperParameters, item_counts: Tensor, num_negatives: int
-) -> Callable[[int], LogQCorrection]:
-    """Return the correction by the number of rows of the mini-batch.
+) -> Callable[[int], LogQWeights]:
+    """Return the weights by the number of rows of the mini-batch: exp(-logq * correction).
 
-    'published', as in the authors' code: the logarithm of an item's popularity for targets, of popularity **
-    sample_alpha for drawn items (Bengio & Senecal, 2008, up to constants), the row's own target included.
+    'published', as in the authors' code: the correction is the logarithm of an item's popularity for targets, of
+    popularity ** sample_alpha for drawn items (Bengio & Senecal, 2008, up to constants), the row's own target included.
 
     'refined' (Khrylchenko et al., RecSys 2025): the own target is certain to be a candidate, so it is not corrected; a
     negative is corrected by how often it is expected among the candidates of the mini-batch, as another row's target or
@@ -97,70 +105,106 @@ def _logq_correction(
     strength, alpha = hyperparameters.logq, hyperparameters.sample_alpha
     counts = item_counts.double()
     if hyperparameters.logq_correction == "published":
-        log_counts = counts.log().mul_(strength)
-        published = LogQCorrection(log_counts, log_counts * alpha, own_target=True)
+        published = LogQWeights(counts.pow(-strength), counts.pow(-strength * alpha), own_target=True)
         return lambda _: published
     target_share, drawn_share = counts / counts.sum(), counts.pow(alpha) / counts.pow(alpha).sum()
 
-    def refined(rows: int) -> LogQCorrection:
+    def refined(rows: int) -> LogQWeights:
         expected = (target_share * (rows - 1)).add_(drawn_share, alpha=num_negatives)
-        log_expected = expected.log_().mul_(strength)
-        return LogQCorrection(log_expected, log_expected, own_target=False)
+        weights = expected.pow_(-strength)
+        return LogQWeights(weights, weights, own_target=False)
 
     return lru_cache(maxsize=1)(refined)
 
 
-def score_shared(
-    network: Network,
-    states: Tensor,
-    targets: Tensor,
-    negatives: Tensor,
-    loss: Loss,
-    scale: float,
-    correction: Callable[[int], LogQCorrection] | None,
-    mask_targets: bool = True,
-) -> ScoreGradients:
-    """Score the targets of the window and the drawn negatives for every row; C = N + len(negatives)."""
-    items = torch.cat([targets, negatives])  # (C,)
-    table = network.output_table.index_select(0, items)  # (C, H)
-    bias = network.item_bias.index_select(0, items)  # (C,)
-    off = None
-    if correction is not None:
-        off = correction(len(targets))
-        bias -= torch.cat([off.as_target[targets], off.as_drawn[negatives]])
-    scores = torch.addmm(bias, states, table.T)  # (N, C)
-    if off is not None and not off.own_target:
-        scores.diagonal().add_(off.as_target[targets])
-    positives = torch.arange(len(targets), device=targets.device)
-    if mask_targets:
-        repeated = targets.unsqueeze(1) == items  # (N, C) the own target, at its place and again
-        repeated.fill_diagonal_(False)
-        rows, columns = repeated.nonzero(as_tuple=True)
-    else:
-        rows = columns = targets.new_empty(0)
-    value, d_scores = loss(scores, Candidates(positives, (rows, columns)))
-    d_scores *= scale
-    return ScoreGradients(value, d_scores @ table, items, d_scores.T @ states, d_scores.sum(0))
+@dataclass(frozen=True)
+class ScoreShared:
+    """The targets of the window and the drawn negatives are candidates of every row, each item once: C <= N + K."""
+
+    loss: Loss
+    scale: float
+    negatives: NegativeSampler
+    num_negatives: int  # K
+    distinct: DistinctRows
+    logq: Callable[[int], LogQWeights] | None
+    mask_targets: bool
+
+    def __call__(self, network: Network, states: Tensor, targets: Tensor, inputs: Tensor) -> ScoreGradients:
+        drawn = self.negatives.draw(self.num_negatives)  # (K,)
+        touched = self.distinct.find(torch.cat([targets, drawn, inputs]))
+        columns, input_places = torch.split(touched.places, [len(targets) + len(drawn), len(inputs)])
+        num_candidates = touched.count_first(len(columns))  # C
+        rows = touched.rows[:num_candidates]
+        table = network.output_table.index_select(0, rows)  # (C, H)
+        scores = torch.addmm(network.item_bias.index_select(0, rows), states, table.T)  # (N, C)
+
+        loss, d_scores = self.loss(scores, self._candidates(scores, columns, targets, drawn))
+        d_scores *= self.scale
+        d_table = states.new_empty(len(touched.rows), states.shape[1])
+        torch.mm(d_scores.T, states, out=d_table[:num_candidates])
+        d_table[num_candidates:] = 0.0
+        return ScoreGradients(loss, d_scores @ table, touched, d_table, d_scores.sum(0), input_places)
+
+    def _candidates(self, scores: Tensor, columns: Tensor, targets: Tensor, drawn: Tensor) -> Candidates:
+        num_rows = len(targets)
+        positives = columns[:num_rows].unsqueeze(1)
+        entry_weights = scores.new_ones(len(columns))
+        positive_weights = scores.new_ones(num_rows, 1)
+        if self.logq is not None:
+            logq = self.logq(num_rows)
+            entry_weights = torch.cat(
+                [logq.as_target.index_select(0, targets), logq.as_drawn.index_select(0, drawn)]
+            ).to(scores.dtype)
+            if logq.own_target:
+                positive_weights = entry_weights[:num_rows].unsqueeze(1)
+        weights = scores.new_zeros(scores.shape[1]).index_add_(0, columns, entry_weights)
+        if self.mask_targets:
+            own_weights = torch.zeros_like(positive_weights)
+        else:  # all its places count but the row's own
+            own_weights = weights[positives] - entry_weights[:num_rows].unsqueeze(1)
+        return Candidates(positives, weights.unsqueeze(0), own_weights, positive_weights)
 
 
-def score_per_target(
-    network: Network, states: Tensor, targets: Tensor, negatives: Tensor, loss: Loss, scale: float
-) -> ScoreGradients:
-    """Score each row's target and its own share of `negatives`, row after row; C = 1 + negatives per row."""
-    items = torch.cat([targets.unsqueeze(1), negatives.view(len(targets), -1)], dim=1)  # (N, C)
-    table = network.output_table[items]  # (N, C, H)
-    scores = torch.einsum("nch,nh->nc", table, states) + network.item_bias[items]
-    rows, columns = (items[:, 1:] == targets.unsqueeze(1)).nonzero(as_tuple=True)
-    value, d_scores = loss(scores, Candidates(torch.zeros_like(targets), (rows, columns + 1)))
-    d_scores *= scale
-    d_table = d_scores.unsqueeze(2) * states.unsqueeze(1)  # (N, C, H)
-    d_states = torch.einsum("nc,nch->nh", d_scores, table)
-    return ScoreGradients(value, d_states, items.flatten(), d_table.flatten(0, 1), d_scores.flatten())
+@dataclass(frozen=True)
+class ScorePerTarget:
+    """A row's candidates are its target and negatives drawn for it alone: C = 1 + K."""
+
+    loss: Loss
+    scale: float
+    negatives: NegativeSampler
+    num_negatives: int  # K
+    distinct: DistinctRows
+
+    def __call__(self, network: Network, states: Tensor, targets: Tensor, inputs: Tensor) -> ScoreGradients:
+        num_rows = len(targets)
+        drawn = self.negatives.draw(num_rows * self.num_negatives).view(num_rows, -1)
+        items = torch.cat([targets.unsqueeze(1), drawn], dim=1)  # (N, C)
+        touched = self.distinct.find(torch.cat([items.flatten(), inputs]))
+        entries, input_places = torch.split(touched.places, [items.numel(), len(inputs)])
+        table = network.output_table[items]  # (N, C, H)
+        scores = torch.einsum("nch,nh->nc", table, states) + network.item_bias[items]
+
+        ones, zeros = scores.new_ones(num_rows, 1), scores.new_zeros(num_rows, 1)
+        is_negative = (items != targets.unsqueeze(1)).to(scores.dtype)
+        loss, d_scores = self.loss(scores, Candidates(zeros.long(), is_negative, zeros, ones))
+        d_scores *= self.scale
+        d_rows = (d_scores.unsqueeze(2) * states.unsqueeze(1)).flatten(0, 1)  # (N C, H)
+        d_table = states.new_zeros(len(touched.rows), states.shape[1]).index_add_(0, entries, d_rows)
+        d_bias = states.new_zeros(touched.count_first(len(entries))).index_add_(0, entries, d_scores.flatten())
+        d_states = torch.einsum("nc,nch->nh", d_scores, table)
+        return ScoreGradients(loss, d_states, touched, d_table, d_bias, input_places)
 
 
-def score_all(network: Network, states: Tensor, targets: Tensor, loss: Loss, scale: float) -> ScoreGradients:
-    """Score every item for every row; C = num_items."""
-    nothing = targets.new_empty(0)
-    value, d_scores = loss(network.scores(states), Candidates(targets, (nothing, nothing)))
-    d_scores *= scale
-    return ScoreGradients(value, d_scores @ network.output_table, None, d_scores.T @ states, d_scores.sum(0))
+@dataclass(frozen=True)
+class ScoreAll:
+    """Every item is a candidate of every row: C = num_items."""
+
+    loss: Loss
+    scale: float
+
+    def __call__(self, network: Network, states: Tensor, targets: Tensor, inputs: Tensor) -> ScoreGradients:
+        ones, zeros = states.new_ones(len(targets), 1), states.new_zeros(len(targets), 1)
+        loss, d_scores = self.loss(network.scores(states), Candidates(targets.unsqueeze(1), None, zeros, ones))
+        d_scores *= self.scale
+        d_table = d_scores.T @ states
+        return ScoreGradients(loss, d_scores @ network.output_table, None, d_table, d_scores.sum(0), inputs)

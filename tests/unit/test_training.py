@@ -5,17 +5,21 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from gru4rec import training
 from gru4rec.data.batching import lay_sessions
 from gru4rec.data.sessions import ItemVocabulary
 from gru4rec.errors import DataError, DivergedError
 from gru4rec.hyperparameters import SAMPLED_LOSSES, HyperParameters
+from gru4rec.nn.distinct import DistinctRows
 from gru4rec.nn.network import Network
 from gru4rec.training import Trainer, clip_norm
 
@@ -228,15 +232,78 @@ def test_every_target_is_trained_exactly_once_an_epoch(log, monkeypatch, batch_s
     trainer = make_trainer(log, batch_size=batch_size)
     score, targets = trainer._score, []
 
-    def watched_score(network, states, given):
+    def watched_score(network, states, given, inputs):
         targets.extend(given.tolist())
-        return score(network, states, given)
+        return score(network, states, given, inputs)
 
     trainer._score = watched_score
     trainer.train_epoch()
     pairs = [(item, target, place == 0) for session in LOG for place, (item, target) in enumerate(pairwise(session))]
     trained = [(item, target, start) for (item, start), target in zip(seen, targets, strict=True)]
     assert sorted(trained) == sorted(pairs)
+
+
+# --- static shapes, for devices that the host must not wait for ---------------------------------------------------
+
+
+@pytest.fixture
+def static_shapes(monkeypatch):
+    monkeypatch.setattr(training, "DistinctRows", partial(DistinctRows, static_shapes=True))
+
+
+STATIC_CASES = [
+    {"loss_fn": loss, "embedding": embedding, "momentum": momentum, "negatives": negatives}
+    for loss, momentum in zip(SAMPLED_LOSSES, (0.0, 0.3, 0.0, 0.0, 0.3), strict=True)
+    for embedding in ("separate", "tied", "none")
+    for negatives in ("shared", "per_target")
+]
+
+
+@pytest.mark.parametrize("parameters", STATIC_CASES, ids=str)
+def test_static_shapes_train_the_same_weights(log, monkeypatch, parameters):
+    compact = make_trainer(log, **parameters)
+    monkeypatch.setattr(training, "DistinctRows", partial(DistinctRows, static_shapes=True))
+    static = make_trainer(log, **parameters)
+    for trainer in (compact, static):
+        trainer.train_epoch()
+    torch.testing.assert_close(static.network.weights, compact.network.weights, rtol=1e-4, atol=1e-6)
+
+
+class OperationLog(TorchDispatchMode):
+    """Notes each operation and the shapes of what it returns."""
+
+    WAITING = frozenset({"aten._local_scalar_dense.default", "aten.nonzero.default", "aten.masked_select.default"})
+
+    def __init__(self):
+        super().__init__()
+        self.operations = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        returned = function(*args, **(kwargs or {}))
+        shapes = [tuple(leaf.shape) for leaf in tree_leaves(returned) if isinstance(leaf, torch.Tensor)]
+        self.operations.append((str(function), shapes))
+        return returned
+
+
+@pytest.mark.parametrize("parameters", [*STATIC_CASES, {"clipnorm": 1.0, "dropout": 0.5, "num_layers": 2}], ids=str)
+def test_a_step_waits_for_no_value_and_its_shapes_are_always_the_same(log, static_shapes, parameters):
+    trainer = make_trainer(log, **parameters)
+    hidden = trainer.network.initial_hidden(3)
+    seen = []
+    for window in range(3):
+        with OperationLog() as operations:
+            trainer._update(window, [3], hidden)
+        seen.append(operations.operations)
+    assert seen[1] == seen[2]  # the first makes the optimizer's state and draws the block of negatives
+    assert not {function for function, _ in seen[1]} & OperationLog.WAITING
+
+
+def test_the_log_of_operations_finds_what_waits(log):
+    """On a CPU the number of distinct rows is looked at: then the test above must not hold."""
+    trainer = make_trainer(log)
+    with OperationLog() as operations:
+        trainer._update(0, [3], trainer.network.initial_hidden(3))
+    assert {function for function, _ in operations.operations} & OperationLog.WAITING
 
 
 @pytest.mark.parametrize("embedding", ["separate", "tied", "none"])

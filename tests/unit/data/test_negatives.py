@@ -1,13 +1,12 @@
 """`NegativeSampler` against its formula: item i is drawn with probability counts[i] ** alpha / sum."""
 
-from bisect import bisect_right
-from itertools import accumulate
-
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from gru4rec.data.negatives import DRAWS_PER_BLOCK, NegativeSampler
+from gru4rec.data.negatives import DRAWS_PER_BLOCK, NegativeSampler, alias_table
 
 COUNTS = [1, 20, 3, 7, 100]
 NUM_DRAWS = 200_000
@@ -32,17 +31,29 @@ def test_frequencies_follow_popularity_to_the_power_of_alpha(alpha, weights):
     assert statistic < chi2.ppf(0.9999, df=len(weights) - 1)
 
 
-def test_draws_invert_the_cumulative_distribution():
-    uniform = torch.rand(DRAWS_PER_BLOCK, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
-    weights = [count**0.75 for count in COUNTS]
-    cumulative = [total / sum(weights) for total in accumulate(weights)]
-    wanted = [bisect_right(cumulative, number) for number in uniform[:500].tolist()]
-    assert make_sampler().draw(500).tolist() == wanted
+@settings(max_examples=100, deadline=None)
+@given(weights=st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=40))
+def test_parts_kept_and_parts_left_to_others_add_up_to_the_weights(weights):
+    kept, alias = alias_table(torch.tensor(weights, dtype=torch.float64))
+    assert kept.min() >= 0.0 and kept.max() <= 1.0
+    shares = kept.tolist()
+    for place, item in enumerate(alias.tolist()):
+        shares[item] += 1.0 - kept[place].item()
+    total = sum(weights)
+    assert shares == pytest.approx([len(weights) * weight / total for weight in weights], rel=1e-9, abs=1e-9)
 
 
-def test_a_number_on_a_boundary_draws_the_item_above(monkeypatch):
-    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.tensor([0.0, 0.25, 0.5], dtype=torch.float64))
-    assert make_sampler([0, 1, 1, 2], alpha=1.0).draw(3).tolist() == [1, 2, 3]
+def test_alias_table_by_hand():
+    """Shares 0.2, 1.6, 0.4, 1.8: item 1 gives 0.8 to item 0, so 3 gives 0.2 to it; then 0.6 to item 2."""
+    kept, alias = alias_table(torch.tensor([1.0, 8.0, 2.0, 9.0], dtype=torch.float64))
+    assert kept.tolist() == pytest.approx([0.2, 0.8, 0.4, 1.0])
+    assert alias[:3].tolist() == [1, 3, 3]
+
+
+def test_a_draw_falls_on_the_kept_part_or_on_the_alias(monkeypatch):
+    # Shares 0.4 and 1.6: the first half of the line is item 0 up to 0.2, then item 1.
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.tensor([0.0, 0.199, 0.2, 0.49, 0.5], dtype=torch.float64))
+    assert make_sampler([2, 8], alpha=1.0).draw(5).tolist() == [0, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize("counts", [[0, 3, 1], [3, 0, 1], [3, 1, 0]])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gru4rec.errors import ParameterError
 from gru4rec.hyperparameters import HyperParameters
-from gru4rec.nn.optimizers import SGD, Adagrad, make_optimizer, sum_duplicate_rows
+from gru4rec.nn.optimizers import SGD, Adagrad, make_optimizer
 
 ALL_KINDS = pytest.mark.parametrize(
     ("kind", "momentum"), [(SGD, 0.0), (SGD, 0.9), (Adagrad, 0.0), (Adagrad, 0.3)], ids=lambda value: str(value)
@@ -84,6 +84,19 @@ def test_update_equals_update_of_all_rows(kind, momentum, shape):
     torch.testing.assert_close(by_rows, whole, rtol=1e-13, atol=1e-15)
 
 
+@ALL_KINDS
+def test_repeated_rows_without_gradient_change_nothing(kind, momentum):
+    once, repeated = randn(5, 3, seed=1), randn(5, 3, seed=1)
+    one, other = kind(RATE, momentum, 1e-6), kind(RATE, momentum, 1e-6)
+    for step in range(3):
+        gradient = randn(2, 3, seed=step)
+        one.update_rows("table", once, torch.tensor([4, 2]), gradient.clone())
+        padded = torch.cat([gradient, torch.zeros(2, 3, dtype=torch.float64)])[[0, 2, 1, 3]]
+        is_first = torch.tensor([True, False, True, False])
+        other.update_rows("table", repeated, torch.tensor([4, 4, 2, 4]), padded, is_first)
+    torch.testing.assert_close(repeated, once, rtol=1e-12, atol=1e-14)
+
+
 def test_adagrad_with_momentum_by_hand():
     optimizer, parameter = Adagrad(0.5, 0.25, 1e-6), torch.tensor([1.0], dtype=torch.float64)
     first = -0.5 * 3 / math.sqrt(9 + 1e-6)
@@ -129,29 +142,3 @@ def test_unknown_optimizer_is_refused():
     object.__setattr__(hyperparameters, "optimization_algorithm", "adagrat")
     with pytest.raises(ParameterError, match="unknown optimization_algorithm 'adagrat'; did you mean 'adagrad'"):
         make_optimizer(hyperparameters)
-
-
-@settings(max_examples=60, deadline=None)
-@given(entries=st.lists(st.tuples(st.integers(0, 8), st.integers(-50, 50)), max_size=30), scratch=st.integers(-9, 99))
-def test_sum_duplicate_rows_equals_a_dict(entries, scratch):
-    sums = defaultdict(int)
-    for row, value in entries:
-        sums[row] += value
-    rows = torch.tensor([row for row, _ in entries], dtype=torch.int64)
-    gradient = torch.tensor([[value, -value] for _, value in entries], dtype=torch.float64).reshape(-1, 2)
-    unique, summed = sum_duplicate_rows(rows, gradient, torch.full((9,), scratch))
-    assert len(unique) == len(sums)
-    assert dict(zip(unique.tolist(), summed.tolist(), strict=True)) == {row: [s, -s] for row, s in sums.items()}
-
-
-def test_order_of_summed_rows_does_not_hang_on_threads():
-    """The norm of a gradient, and so every bit after it, depends on this order; 40,000 rows make torch go parallel."""
-    threads = torch.get_num_threads()
-    rows = torch.randint(0, 5000, (40_000,), generator=torch.Generator().manual_seed(0))
-    gradient = torch.ones(len(rows))
-    torch.set_num_threads(2)
-    try:
-        orders = [sum_duplicate_rows(rows, gradient, torch.empty(5000, dtype=torch.int64))[0] for _ in range(20)]
-    finally:
-        torch.set_num_threads(threads)
-    assert all(torch.equal(order, orders[0]) for order in orders)

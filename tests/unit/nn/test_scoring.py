@@ -7,6 +7,7 @@ import torch
 
 from gru4rec.hyperparameters import SAMPLED_LOSSES, HyperParameters
 from gru4rec.nn import scoring
+from gru4rec.nn.distinct import DistinctRows
 from gru4rec.nn.network import Network, weight_shapes
 from gru4rec.nn.scoring import make_scorer
 
@@ -14,6 +15,8 @@ NUM_ITEMS, SIZE = 8, 4
 COUNTS = torch.tensor([5, 1, 9, 2, 2, 30, 1, 4])
 TARGETS = torch.tensor([2, 5, 2, 0, 7])  # 2 is the target of two rows
 SHARED = torch.tensor([1, 5, 5, 3, 2, 6])  # draws the targets 5 and 2 again, 5 twice
+DISTINCT = [2, 5, 0, 7, 1, 3, 6]  # of TARGETS and SHARED, as they come up
+HOW_OFTEN = [3, 3, 1, 1, 1, 1, 1]
 PER_TARGET = torch.tensor([1, 2, 3, 6, 6, 0, 2, 2, 1, 5, 0, 4, 7, 3, 3])  # rows 0, 2, 3 and 4 draw their own target
 
 
@@ -40,6 +43,12 @@ def make_case(**parameters):
     return hyperparameters, Network(NUM_ITEMS, hyperparameters, weights), randn(len(TARGETS), SIZE)
 
 
+def score(hyperparameters, network, states, drawn, inputs=(), counts=COUNTS, static_shapes=False):
+    distinct = DistinctRows(network.num_items, torch.device("cpu"), static_shapes)
+    scorer = make_scorer(hyperparameters, counts, Scripted(drawn), distinct)
+    return scorer(network, states.clone(), TARGETS[: len(states)], torch.tensor(inputs, dtype=torch.int64))
+
+
 def by_autograd(window_loss, hyperparameters, network, states, drawn, divisor):
     """Return the loss and the gradients of states, output table and item bias of the loss over `divisor`."""
     leaves = [tensor.clone().requires_grad_() for tensor in (states, network.output_table, network.item_bias)]
@@ -49,13 +58,14 @@ def by_autograd(window_loss, hyperparameters, network, states, drawn, divisor):
 
 
 def dense(scored):
-    """Return loss and gradients with those of repeated rows added up."""
-    rows = torch.arange(NUM_ITEMS) if scored.rows is None else scored.rows
+    """Return loss and gradients of all items."""
+    rows = torch.arange(NUM_ITEMS) if scored.touched is None else scored.touched.rows
     table = torch.zeros(NUM_ITEMS, SIZE, dtype=torch.float64).index_add_(0, rows, scored.d_table)
-    bias = torch.zeros(NUM_ITEMS, dtype=torch.float64).index_add_(0, rows, scored.d_bias)
+    bias = torch.zeros(NUM_ITEMS, dtype=torch.float64).index_add_(0, rows[: len(scored.d_bias)], scored.d_bias)
     return scored.loss, scored.d_states, table, bias
 
 
+@pytest.mark.parametrize("static_shapes", [False, True])
 @pytest.mark.parametrize("bptt", [1, 3])
 @pytest.mark.parametrize(
     ("parameters", "drawn"),
@@ -68,9 +78,9 @@ def dense(scored):
     + [({"loss_fn": "cross-entropy", "num_negatives": "all"}, SHARED[:0])],
     ids=str,
 )
-def test_loss_and_gradients_equal_autograd(window_loss, parameters, drawn, bptt):
+def test_loss_and_gradients_equal_autograd(window_loss, parameters, drawn, bptt, static_shapes):
     hyperparameters, network, states = make_case(bptt=bptt, **parameters)
-    scored = make_scorer(hyperparameters, COUNTS, Scripted(drawn))(network, states.clone(), TARGETS)
+    scored = score(hyperparameters, network, states, drawn, inputs=[3, 4], static_shapes=static_shapes)
     # 5 rows are left of the 6 * bptt that a full window has; the full number divides.
     expected = by_autograd(window_loss, hyperparameters, network, states, drawn, 6 * bptt)
     torch.testing.assert_close(dense(scored), expected, rtol=1e-10, atol=1e-12)
@@ -82,7 +92,7 @@ def test_logq_corrects_shared_cross_entropy(window_loss, logq, sample_alpha):
     hyperparameters, network, states = make_case(
         loss_fn="cross-entropy", num_negatives=6, logq=logq, sample_alpha=sample_alpha
     )
-    scored = make_scorer(hyperparameters, COUNTS, Scripted(SHARED))(network, states.clone(), TARGETS)
+    scored = score(hyperparameters, network, states, SHARED)
     expected = by_autograd(window_loss, hyperparameters, network, states, SHARED, 6)
     torch.testing.assert_close(dense(scored), expected, rtol=1e-10, atol=1e-12)
 
@@ -112,18 +122,20 @@ def spy(monkeypatch):
 
 @pytest.mark.parametrize("sample_alpha", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("logq", [0.4, 1.0])
-def test_refined_logq_takes_expected_counts_off_the_negatives_only(spy, logq, sample_alpha):
+def test_refined_logq_divides_negatives_by_expected_counts_and_leaves_the_positive(spy, logq, sample_alpha):
     hyperparameters, network, states = make_case(
         loss_fn="cross-entropy", num_negatives=6, logq=logq, sample_alpha=sample_alpha, logq_correction="refined"
     )
-    score = make_scorer(hyperparameters, COUNTS, Scripted(SHARED))
+    scorer = make_scorer(hyperparameters, COUNTS, Scripted(SHARED), DistinctRows(NUM_ITEMS, torch.device("cpu")))
     for rows in (5, 2, 1, 5):  # lanes drain, and the next epoch begins with all of them
-        score(network, states[:rows], TARGETS[:rows])
-        counts = torch.tensor(expected_counts(rows, sample_alpha), dtype=torch.float64)
-        items = torch.cat([TARGETS[:rows], SHARED])
-        expected = states[:rows] @ network.output_table[items].T + network.item_bias[items]
-        expected -= logq * counts.log()[items] * (1 - torch.eye(rows, len(items), dtype=torch.float64))
-        torch.testing.assert_close(spy[-1][0], expected, rtol=1e-12, atol=1e-12)
+        scored = scorer(network, states[:rows], TARGETS[:rows], TARGETS[:0])
+        expected = expected_counts(rows, sample_alpha)
+        entries = [*TARGETS[:rows].tolist(), *SHARED.tolist()]
+        weights = [entries.count(item) * expected[item] ** -logq for item in scored.touched.rows.tolist()]
+        candidates = spy[-1][1]
+        assert candidates.weights[0].tolist() == pytest.approx(weights, rel=1e-12)
+        assert candidates.positive_weights.tolist() == [[1.0]] * rows
+        assert candidates.own_weights.tolist() == [[0.0]] * rows
 
 
 def test_expected_counts_are_those_of_many_mini_batches():
@@ -141,7 +153,7 @@ def test_gradient_of_refined_logq_is_that_of_the_papers_loss(mask_targets):
     hyperparameters, network, states = make_case(
         loss_fn="cross-entropy", num_negatives=6, logq_correction="refined", mask_targets=mask_targets
     )
-    scored = make_scorer(hyperparameters, COUNTS, Scripted(SHARED))(network, states.clone(), TARGETS)
+    scored = score(hyperparameters, network, states, SHARED)
 
     leaves = [tensor.clone().requires_grad_() for tensor in (states, network.output_table, network.item_bias)]
     scores = leaves[0] @ leaves[1].T + leaves[2]
@@ -162,7 +174,7 @@ def test_gradient_of_refined_logq_is_that_of_the_papers_loss(mask_targets):
 @pytest.mark.parametrize("loss_fn", SAMPLED_LOSSES)
 def test_unmasked_targets_are_negatives_everywhere_but_at_their_own_place(row_loss, loss_fn):
     hyperparameters, network, states = make_case(loss_fn=loss_fn, num_negatives=6, logq=0.0, mask_targets=False)
-    scored = make_scorer(hyperparameters, COUNTS, Scripted(SHARED))(network, states.clone(), TARGETS)
+    scored = score(hyperparameters, network, states, SHARED)
     leaves = [tensor.clone().requires_grad_() for tensor in (states, network.output_table, network.item_bias)]
     scores = leaves[0] @ leaves[1].T + leaves[2]
     loss = sum(
@@ -182,7 +194,7 @@ def test_unmasked_targets_are_negatives_everywhere_but_at_their_own_place(row_lo
 @pytest.mark.parametrize(
     ("parameters", "drawn", "columns"),
     [
-        ({"num_negatives": 6}, SHARED, 5 + 6),
+        ({"num_negatives": 6}, SHARED, len(DISTINCT)),
         ({"num_negatives": 3, "negatives": "per_target"}, PER_TARGET, 1 + 3),
         ({"num_negatives": "all", "loss_fn": "cross-entropy"}, SHARED[:0], 1000),
     ],
@@ -195,7 +207,7 @@ def test_only_candidates_are_scored(spy, monkeypatch, parameters, drawn, columns
     network = Network(1000, hyperparameters, {name: torch.zeros(shape) for name, shape in shapes.items()})
     if parameters["num_negatives"] != "all":
         monkeypatch.setattr(Network, "scores", lambda *_: pytest.fail("scored every item"))
-    make_scorer(hyperparameters, torch.ones(1000), Scripted(drawn))(network, torch.zeros(5, SIZE), TARGETS)
+    score(hyperparameters, network, torch.zeros(5, SIZE), drawn, counts=torch.ones(1000))
     assert [tuple(scores.shape) for scores, _ in spy] == [(5, columns)]
 
 
@@ -204,28 +216,44 @@ def test_logq_is_for_cross_entropy_only(loss_fn):
     scored = []
     for logq in (0.0, 1.0):
         hyperparameters, network, states = make_case(loss_fn=loss_fn, num_negatives=6, logq=logq)
-        scored.append(make_scorer(hyperparameters, COUNTS, Scripted(SHARED))(network, states, TARGETS))
+        scored.append(dense(score(hyperparameters, network, states, SHARED)))
     torch.testing.assert_close(scored[0], scored[1], rtol=0, atol=0)
 
 
-def test_rows_are_the_targets_then_the_drawn_items():
+def test_rows_are_distinct_candidates_then_inputs_that_are_none():
     hyperparameters, network, states = make_case(num_negatives=6)
-    scored = make_scorer(hyperparameters, COUNTS, Scripted(SHARED))(network, states, TARGETS)
-    assert scored.rows.tolist() == [*TARGETS.tolist(), *SHARED.tolist()]
+    scored = score(hyperparameters, network, states, SHARED, inputs=[4, 5, 4, 6, 2])
+    assert scored.touched.rows.tolist() == [*DISTINCT, 4]
+    assert scored.touched.rows[scored.input_places].tolist() == [4, 5, 4, 6, 2]
+    assert (len(scored.d_table), len(scored.d_bias)) == (8, 7)
+    assert scored.d_table[7].tolist() == [0.0] * SIZE
+
     hyperparameters, network, states = make_case(num_negatives=3, negatives="per_target")
-    scored = make_scorer(hyperparameters, COUNTS, Scripted(PER_TARGET))(network, states, TARGETS)
-    by_row = [[target, *drawn] for target, drawn in zip(TARGETS.tolist(), PER_TARGET.view(5, 3).tolist(), strict=True)]
-    assert scored.rows.tolist() == [item for row in by_row for item in row]
+    scored = score(hyperparameters, network, states, PER_TARGET, inputs=[4, 0])
+    assert scored.touched.rows.tolist() == [2, 1, 3, 5, 6, 0, 4, 7]
+    assert scored.input_places.tolist() == [6, 5]
+
+    hyperparameters, network, states = make_case(num_negatives="all", loss_fn="cross-entropy")
+    scored = score(hyperparameters, network, states, SHARED[:0], inputs=[4, 0])
+    assert scored.touched is None
+    assert scored.input_places.tolist() == [4, 0]
 
 
 def test_own_target_is_no_negative_but_everyone_elses_is(spy):
     hyperparameters, network, states = make_case(num_negatives=6)
-    make_scorer(hyperparameters, COUNTS, Scripted(SHARED))(network, states, TARGETS)
+    score(hyperparameters, network, states, SHARED)
     _, candidates = spy[0]
-    assert candidates.positives.tolist() == [0, 1, 2, 3, 4]
-    # Columns 0 .. 4 are the targets 2 5 2 0 7, columns 5 .. 10 the draws 1 5 5 3 2 6.
-    excluded = set(zip(*(indices.tolist() for indices in candidates.excluded), strict=True))
-    assert excluded == {(0, 2), (2, 0), (0, 9), (2, 9), (1, 6), (1, 7)}
+    assert candidates.positives.flatten().tolist() == [DISTINCT.index(target) for target in TARGETS.tolist()]
+    assert candidates.weights.tolist() == [HOW_OFTEN]
+    assert candidates.own_weights.flatten().tolist() == [0.0] * 5
+
+
+def test_unmasked_own_target_counts_wherever_else_it_comes_up(spy):
+    hyperparameters, network, states = make_case(num_negatives=6, mask_targets=False)
+    score(hyperparameters, network, states, SHARED)
+    _, candidates = spy[0]
+    assert candidates.weights.tolist() == [HOW_OFTEN]
+    assert candidates.own_weights.flatten().tolist() == [2.0, 2.0, 2.0, 0.0, 0.0]
 
 
 def test_weights_and_targets_are_left_alone():
@@ -237,5 +265,6 @@ def test_weights_and_targets_are_left_alone():
         hyperparameters, network, states = make_case(**parameters)
         kept = [states, TARGETS, drawn, *network.weights.values()]
         before = [tensor.clone() for tensor in kept]
-        make_scorer(hyperparameters, COUNTS, Scripted(drawn))(network, states, TARGETS)
+        scorer = make_scorer(hyperparameters, COUNTS, Scripted(drawn), DistinctRows(NUM_ITEMS, torch.device("cpu")))
+        scorer(network, states, TARGETS, TARGETS)
         assert all(map(torch.equal, kept, before))
