@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from gru4rec.data.sessions import AnyArray, IndexArray, IntArray, ItemVocabulary, Sessions, ranges
 from gru4rec.errors import DivergedError, ParameterError
-from gru4rec.evaluation import SCORES_PER_BLOCK, Steps, compute_ranks, rankable_sessions, session_states
+from gru4rec.evaluation import Steps, compute_ranks, rankable_sessions, score_tiles, session_states
 from gru4rec.hyperparameters import HyperParameters
 from gru4rec.intervals import bootstrap_intervals
 from gru4rec.metrics import compute_metrics, metric_keys
@@ -22,6 +23,8 @@ from gru4rec.nn.network import Network
 
 FloatArray = npt.NDArray[np.float32]
 DEFAULT_METRICS = tuple(metric_keys([20]))
+ROWS_PER_TILE = 256
+SCORES_PER_TILE = 1 << 22  # 16 MiB: the bound on memory, whatever the catalogue
 
 
 @dataclass(frozen=True)
@@ -199,24 +202,51 @@ class Model:
         k = min(k, len(self.items))
         items = np.zeros((known.num_sessions, k), dtype=np.int32)
         scores = np.zeros((known.num_sessions, k), dtype=np.float32)
-        block = max(1, SCORES_PER_BLOCK // len(self.items))
         with torch.inference_mode():
             for positions, states in session_states(self.network, known, known.lengths, "last"):
                 at = np.searchsorted(known.offsets, positions, side="right") - 1
-                for first in range(0, len(at), block):
-                    part = slice(first, first + block)
-                    of_all = self.network.scores(states[part])
-                    if exclude_seen:
-                        _mask_seen(of_all, known, at[part])
-                    best = of_all.topk(k, dim=1)
-                    scores[at[part]], items[at[part]] = best.values.cpu(), best.indices.cpu()
+                num_blocks = math.ceil(len(at) / max(1, min(ROWS_PER_TILE, SCORES_PER_TILE // k)))
+                for rows, part in zip(np.array_split(at, num_blocks), states.tensor_split(num_blocks), strict=True):
+                    seen = _seen_items(known, rows if exclude_seen else rows[:0])
+                    best_scores, best_items = best_of_tiles(self.network, part, k, *seen)
+                    scores[rows], items[rows] = best_scores.cpu(), best_items.cpu()
         if not (scores < np.inf).all():  # NaN and infinity rank first; -infinity is an item that was seen
             raise DivergedError("the model's scores are not finite", "train with a lower learning_rate or momentum")
         return items, scores
 
 
-def _mask_seen(scores: Tensor, sessions: Sessions, rows: IntArray) -> None:
-    """Set the score of each item that occurs in session rows[i] to minus infinity in row i."""
+def best_of_tiles(
+    network: Network, states: Tensor, k: int, excluded_rows: Tensor, excluded_items: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the k highest scores of each row and their items, both of shape (rows, k), best first.
+
+    Parameters
+    ----------
+    states : Tensor, shape (rows, H)
+    k : int
+        At most the number of items.
+    excluded_rows, excluded_items : Tensor of int64, shape (count,)
+        Items whose score in that row counts as minus infinity.
+    """
+    best_scores = states.new_empty(len(states), 0)
+    best_items = torch.empty_like(best_scores, dtype=torch.int64)
+    for first, scores in score_tiles(network, states, max(k, SCORES_PER_TILE // len(states))):
+        width = scores.shape[1]
+        inside = (excluded_items >= first) & (excluded_items < first + width)
+        scores[excluded_rows[inside], excluded_items[inside] - first] = -torch.inf
+        tile_scores, tile_items = scores.topk(min(k, width), dim=1)
+        tile_items += first
+        if first:
+            tile_scores = torch.cat([best_scores, tile_scores], dim=1)  # at most (rows, 2k)
+            tile_items = torch.cat([best_items, tile_items], dim=1)
+            tile_scores, places = tile_scores.topk(min(k, tile_scores.shape[1]), dim=1)
+            tile_items = tile_items.gather(1, places)
+        best_scores, best_items = tile_scores, tile_items
+    return best_scores, best_items
+
+
+def _seen_items(sessions: Sessions, rows: IntArray) -> tuple[Tensor, Tensor]:
+    """Return the events of the sessions `rows`: which of the rows, and which item."""
     lengths = sessions.lengths[rows]
-    seen = sessions.item_index[ranges(sessions.offsets[rows], lengths)]
-    scores[torch.from_numpy(np.repeat(np.arange(len(rows)), lengths)), torch.from_numpy(seen).long()] = -torch.inf
+    items = sessions.item_index[ranges(sessions.offsets[rows], lengths)]
+    return torch.from_numpy(np.repeat(np.arange(len(rows)), lengths)), torch.from_numpy(items).long()

@@ -25,6 +25,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gru4rec.nn.products import input_gradient, linear, weight_gradient
+
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input  # (gradient, y): gradient * y * (1 - y)
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input  # (gradient, y): gradient * (1 - y * y)
 
@@ -79,17 +81,17 @@ def gru_forward(
     size, reset_after = hidden.shape[1], weights.recurrent_bias is not None
     continues = (~starts).to(gates.dtype).unsqueeze(1)
     previous, states = (gates.new_empty(len(gates), size) for _ in range(2))
-    recurrent = torch.empty_like(gates) if reset_after else None  # (N, 3H) recurrent products
+    recurrent_n = torch.empty_like(previous) if reset_after else previous
     first = 0
     for rows in rows_per_step:
         step = slice(first, first + rows)
         h = torch.mul(hidden[:rows], continues[step], out=previous[step])
         rz, n = torch.split(gates[step], [2 * size, size], dim=1)
-        if recurrent is not None and weights.recurrent_bias is not None:
-            products = torch.addmm(weights.recurrent_bias, h, weights.recurrent.T, out=recurrent[step])
-            products_rz, products_n = torch.split(products, [2 * size, size], dim=1)
-            rz.add_(products_rz).sigmoid_()
-            n.addcmul_(rz[:, :size], products_n).tanh_()
+        if reset_after:
+            products = linear(h, weights.recurrent, weights.recurrent_bias)  # (rows, 3H)
+            rz.add_(products[:, : 2 * size]).sigmoid_()
+            n.addcmul_(rz[:, :size], products[:, 2 * size :]).tanh_()
+            recurrent_n[step] = products[:, 2 * size :]
         else:
             rz.addmm_(h, weights.recurrent[: 2 * size].T).sigmoid_()
             n.addmm_(rz[:, :size] * h, weights.recurrent[2 * size :].T).tanh_()
@@ -98,7 +100,6 @@ def gru_forward(
             new.mul_(dropout[step])
         hidden[:rows] = new
         first += rows
-    recurrent_n = previous if recurrent is None else recurrent[:, 2 * size :]
     return states, GRUTape(previous, gates, recurrent_n, continues, dropout, rows_per_step)
 
 
@@ -134,7 +135,8 @@ def gru_backward(weights: GRUWeights, tape: GRUTape, d_states: Tensor) -> tuple[
             d_recurrent[step, : 2 * size] = d_gates[step, : 2 * size]
             torch.mul(d_n, r_step, out=d_recurrent[step, 2 * size :])
             if last:
-                carried = torch.addmm(d * z, d_recurrent[step], weights.recurrent).mul_(tape.continues[step])
+                carried = input_gradient(d_recurrent[step], weights.recurrent).addcmul_(d, z)
+                carried.mul_(tape.continues[step])
         else:
             d_reset = d_n @ weight_n  # (rows, H) of r * h
             _sigmoid_backward(d_reset * h, r_step, grad_input=d_r)
@@ -142,7 +144,7 @@ def gru_backward(weights: GRUWeights, tape: GRUTape, d_states: Tensor) -> tuple[
                 carried = (d * z).addcmul_(d_reset, r_step).addmm_(d_gates[step, : 2 * size], weight_rz)
                 carried.mul_(tape.continues[step])
     if reset_after:
-        return d_gates, GRUWeights(d_recurrent.T @ tape.previous, d_recurrent.sum(0))
+        return d_gates, GRUWeights(weight_gradient(d_recurrent, tape.previous), d_recurrent.sum(0))
     d_weight = torch.empty_like(weights.recurrent)
     torch.mm(d_gates[:, : 2 * size].T, tape.previous, out=d_weight[: 2 * size])
     torch.mm(d_gates[:, 2 * size :].T, r * tape.previous, out=d_weight[2 * size :])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gru4rec.hyperparameters import HyperParameters
 from gru4rec.nn.gru import GRUTape, GRUWeights, gru_backward, gru_forward
+from gru4rec.nn.products import input_gradient, linear, weight_gradient
 
 
 @dataclass
@@ -102,7 +103,7 @@ class Network:
                 gates, rate = states.add_(bias), hyperparameters.embedding_dropout
             else:
                 inputs.append(states)
-                gates = torch.addmm(bias, states, self.weights[f"gru.{layer}.input"].T)  # (N, 3H)
+                gates = linear(states, self.weights[f"gru.{layer}.input"], bias)  # (N, 3H)
                 rate = hyperparameters.hidden_dropout
             mask = _dropout_mask((len(items), state.shape[1]), rate, dropout, states)
             states, tape = gru_forward(weights, gates, starts, state, rows_per_step, mask)
@@ -127,15 +128,15 @@ class Network:
             inputs = tape.inputs[layer]
             if inputs is None:
                 return d_gates, gradients
-            gradients[f"gru.{layer}.input"] = d_gates.T @ inputs
-            d_states = d_gates @ self.weights[f"gru.{layer}.input"]
+            gradients[f"gru.{layer}.input"] = weight_gradient(d_gates, inputs)
+            d_states = input_gradient(d_gates, self.weights[f"gru.{layer}.input"])
         if tape.embedding_dropout is not None:
             d_states *= tape.embedding_dropout
         return d_states, gradients
 
     def scores(self, states: Tensor) -> Tensor:
         """Return the score of every item, shape (N, num_items), for states of shape (N, H)."""
-        return torch.addmm(self.item_bias, states, self.output_table.T)
+        return linear(states, self.output_table, self.item_bias)
 
 
 def weight_shapes(num_items: int, hyperparameters: HyperParameters) -> dict[str, tuple[int, ...]]:

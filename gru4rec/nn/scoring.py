@@ -19,6 +19,9 @@ from gru4rec.hyperparameters import HyperParameters
 from gru4rec.nn.distinct import Distinct, DistinctRows
 from gru4rec.nn.losses import Candidates, Loss, make_loss
 from gru4rec.nn.network import Network
+from gru4rec.nn.products import input_gradient, linear, weight_gradient
+
+COLUMNS = 32  # few different widths: the code for a product is made once for each
 
 
 class ScoreGradients(NamedTuple):
@@ -119,7 +122,11 @@ def logq_weights(
 
 @dataclass(frozen=True)
 class ScoreShared:
-    """The targets of the window and the drawn negatives are candidates of every row, each item once: C <= N + K."""
+    """The targets of the window and the drawn negatives are candidates of every row, each item once.
+
+    There are columns that are no candidates, too: inputs, whose rows the gradient is to hold, and zeros up to a
+    multiple of COLUMNS. Their weight is zero, and so is their gradient.
+    """
 
     loss: Loss
     scale: float
@@ -133,17 +140,19 @@ class ScoreShared:
         drawn = self.negatives.draw(self.num_negatives)  # (K,)
         touched = self.distinct.find(torch.cat([targets, drawn, inputs]))
         columns, input_places = torch.split(touched.places, [len(targets) + len(drawn), len(inputs)])
-        num_candidates = touched.count_first(len(columns))  # C
-        rows = touched.rows[:num_candidates]
-        table = network.output_table.index_select(0, rows)  # (C, H)
-        scores = torch.addmm(network.item_bias.index_select(0, rows), states, table.T)  # (N, C)
+        num_rows, num_candidates = len(touched.rows), touched.count_first(len(columns))
+        width = -(-num_rows // COLUMNS) * COLUMNS  # C
+        table = states.new_empty(width, states.shape[1])
+        torch.index_select(network.output_table, 0, touched.rows, out=table[:num_rows])
+        table[num_rows:] = 0.0
+        bias = states.new_zeros(width)
+        torch.index_select(network.item_bias, 0, touched.rows, out=bias[:num_rows])
 
+        scores = linear(states, table, bias)  # (N, C)
         loss, d_scores = self.loss(scores, self._candidates(scores, columns, targets, drawn))
         d_scores *= self.scale
-        d_table = states.new_empty(len(touched.rows), states.shape[1])
-        torch.mm(d_scores.T, states, out=d_table[:num_candidates])
-        d_table[num_candidates:] = 0.0
-        return ScoreGradients(loss, d_scores @ table, touched, d_table, d_scores.sum(0), input_places)
+        d_table, d_bias = weight_gradient(d_scores, states)[:num_rows], d_scores.sum(0)[:num_candidates]
+        return ScoreGradients(loss, input_gradient(d_scores, table), touched, d_table, d_bias, input_places)
 
     def _candidates(self, scores: Tensor, columns: Tensor, targets: Tensor, drawn: Tensor) -> Candidates:
         num_rows = len(targets)
@@ -206,5 +215,5 @@ class ScoreAll:
         ones, zeros = states.new_ones(len(targets), 1), states.new_zeros(len(targets), 1)
         loss, d_scores = self.loss(network.scores(states), Candidates(targets.unsqueeze(1), None, zeros, ones))
         d_scores *= self.scale
-        d_table = d_scores.T @ states
-        return ScoreGradients(loss, d_scores @ network.output_table, None, d_table, d_scores.sum(0), inputs)
+        d_table, d_states = weight_gradient(d_scores, states), input_gradient(d_scores, network.output_table)
+        return ScoreGradients(loss, d_states, None, d_table, d_scores.sum(0), inputs)

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gru4rec import evaluation
-from gru4rec.data.sessions import ItemVocabulary
+from gru4rec.data.sessions import ItemVocabulary, Sessions
 from gru4rec.errors import DataError, DivergedError, ParameterError
-from gru4rec.evaluation import compute_ranks, rankable_sessions
+from gru4rec.evaluation import compute_ranks, linear, rankable_sessions, score_tiles
 from gru4rec.hyperparameters import HyperParameters
 from gru4rec.nn.network import Network, weight_shapes
 
@@ -133,7 +133,9 @@ def biased_network(item_bias):
         ("last", [1, 1, 3, 6], 2),
     ],
 )
-def test_ranks_by_hand_follow_sessions_and_steps(log, steps, ranks, num_tied):
+@pytest.mark.parametrize("items_per_tile", [1, 4, 1024])
+def test_ranks_by_hand_follow_sessions_and_steps(log, monkeypatch, items_per_tile, steps, ranks, num_tied):
+    monkeypatch.setattr(evaluation, "ITEMS_PER_TILE", items_per_tile)
     ranked = compute_ranks(biased_network([0.5, 0.5, 2.0, -1.0, -1.0, -1.0]), log(EXAMPLE), steps)
     assert (ranked.ranks.tolist(), ranked.num_tied) == (ranks, num_tied)
     assert ranked.ranks.dtype == np.int64
@@ -163,15 +165,81 @@ def test_all_scores_equal_is_the_worst_rank(log):
     assert (ranked.ranks.tolist(), ranked.num_tied) == ([NUM_ITEMS] * 3, 3)
 
 
+def set_sizes(monkeypatch, **sizes):
+    for name, value in sizes.items():
+        monkeypatch.setattr(evaluation, name, value)
+
+
 @pytest.mark.parametrize("steps", ["all", "last"])
-@pytest.mark.parametrize("sessions_at_once", [1, 2, 512])
-@pytest.mark.parametrize("scores_per_block", [1, 2 * NUM_ITEMS, 3 * NUM_ITEMS + 1])
-def test_blocks_do_not_change_ranks(log, monkeypatch, scores_per_block, sessions_at_once, steps):
-    monkeypatch.setattr(evaluation, "SCORES_PER_BLOCK", scores_per_block)
-    monkeypatch.setattr(evaluation, "SESSIONS_AT_ONCE", sessions_at_once)
+@pytest.mark.parametrize(("sessions_at_once", "states_at_once"), [(1, 1), (2, 3), (512, 1), (512, 512)])
+@pytest.mark.parametrize(("rows", "items", "rows_of_own"), [(1, 1, 1), (2, 4, 1), (3, 5, 2), (512, 3, 512)])
+def test_tiles_do_not_change_ranks(log, monkeypatch, rows, items, rows_of_own, sessions_at_once, states_at_once, steps):
+    set_sizes(monkeypatch, ROWS_PER_TILE=rows, ITEMS_PER_TILE=items, ROWS_OF_OWN=rows_of_own, VECTOR=1)
+    set_sizes(monkeypatch, SESSIONS_AT_ONCE=sessions_at_once, STATES_AT_ONCE=states_at_once)
+    for seed in range(3):
+        network = exact_network(seed)
+        ranked = compute_ranks(network, log(EXAMPLE), steps)
+        assert (ranked.ranks.tolist(), ranked.num_tied) == slow_ranks(network, EXAMPLE, steps)
+
+
+@pytest.mark.parametrize("error", [-1.0, 1e-6, 1.0, float("nan")])
+def test_own_scores_that_are_rounded_otherwise_do_not_change_ranks(log, monkeypatch, error):
+    own_scores = evaluation.own_scores
+    monkeypatch.setattr(evaluation, "own_scores", lambda *block: own_scores(*block) + error)
+    monkeypatch.setattr(evaluation, "ITEMS_PER_TILE", 4)
     network = exact_network(3)
-    ranked = compute_ranks(network, log(EXAMPLE), steps)
-    assert (ranked.ranks.tolist(), ranked.num_tied) == slow_ranks(network, EXAMPLE, steps)
+    ranked = compute_ranks(network, log(EXAMPLE))
+    assert (ranked.ranks.tolist(), ranked.num_tied) == slow_ranks(network, EXAMPLE, "all")
+
+
+@pytest.fixture(scope="module")
+def twins():
+    """A network of floats in which the items i and half + i have the same weights, over two tiles and a bit."""
+    half = evaluation.ITEMS_PER_TILE + 5
+    hyperparameters = HyperParameters(embedding="tied", hidden_size=100)
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        name: torch.randn(shape, generator=generator)
+        for name, shape in weight_shapes(2 * half, hyperparameters).items()
+    }
+    for name in ("output_table", "item_bias"):
+        weights[name][half:] = weights[name][:half]
+    return Network(2 * half, hyperparameters, weights)
+
+
+@pytest.mark.parametrize("num_sessions", [1, 2, 3, 7, 1500])
+def test_items_of_equal_weights_are_tied_across_tiles(twins, num_sessions):
+    random = np.random.default_rng(num_sessions)
+    item_index = random.integers(twins.num_items, size=2 * num_sessions).astype(np.int32)
+    offsets, nothing = 2 * np.arange(num_sessions + 1), np.zeros(2 * num_sessions)
+    vocabulary = ItemVocabulary(np.arange(twins.num_items))
+    ranked = compute_ranks(twins, Sessions(item_index, offsets, nothing, np.arange(num_sessions), vocabulary))
+    assert ranked.num_tied == num_sessions
+    assert (ranked.ranks % 2 == 0).all()  # what scores as high comes in pairs
+
+
+@pytest.mark.parametrize("max_items", [1, 4, 5, 6, 100])
+def test_score_tiles_are_all_scores_in_nearly_equal_parts(max_items):
+    network = exact_network(0)
+    states = torch.randint(-2, 3, (4, 3)).float()
+    tiles = list(score_tiles(network, states, max_items))
+    widths = [scores.shape[1] for _, scores in tiles]
+    assert [first for first, _ in tiles] == [sum(widths[:place]) for place in range(len(widths))]
+    assert max(widths) <= max_items and max(widths) - min(widths) <= 1
+    expected = states @ network.output_table.T + network.item_bias
+    assert torch.equal(torch.cat([scores for _, scores in tiles], dim=1), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("rows", [1, 3, 40])
+def test_linear_is_a_product_and_a_bias(monkeypatch, rows, onednn, dtype):
+    if not onednn:
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    states, table, bias = (torch.randn(shape, dtype=torch.float64) for shape in [(rows, 100), (50, 100), (50,)])
+    result = linear(states.to(dtype), table.to(dtype), bias.to(dtype))
+    assert result.dtype == dtype
+    torch.testing.assert_close(result, (states @ table.T + bias).to(dtype), rtol=1e-5, atol=1e-4)
 
 
 def test_dropout_is_off(log):
@@ -189,7 +257,9 @@ def test_weights_are_left_alone(log):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("spoil", ["all items", "the target", "another item"])
-def test_scores_that_are_not_finite_are_an_error(log, spoil, bad):
+@pytest.mark.parametrize("items_per_tile", [2, 1024])
+def test_scores_that_are_not_finite_are_an_error(log, monkeypatch, items_per_tile, spoil, bad):
+    monkeypatch.setattr(evaluation, "ITEMS_PER_TILE", items_per_tile)
     network = biased_network([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
     network.item_bias[{"all items": slice(None), "the target": 1, "another item": 4}[spoil]] = bad
     with pytest.raises(DivergedError, match="scores are not finite; hint: train with a lower learning_rate"):

@@ -89,14 +89,15 @@ def assert_rows(table, rows):
     k=st.integers(1, 8),
     exclude_seen=st.booleans(),
     sessions_at_once=st.sampled_from([1, 2, 512]),
-    scores_per_block=st.sampled_from([1, 2 * len(KNOWN), 1 << 20]),
+    tile=st.sampled_from([(1, 1), (1, 2), (2, 4), (3, 1 << 20), (256, 12)]),
 )
 def test_recommendations_equal_a_slow_reference(
-    make_sessions, trained, slow_rows, sessions, k, exclude_seen, sessions_at_once, scores_per_block
+    make_sessions, trained, slow_rows, sessions, k, exclude_seen, sessions_at_once, tile
 ):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "SESSIONS_AT_ONCE", sessions_at_once)
-        patch.setattr(model, "SCORES_PER_BLOCK", scores_per_block)
+        patch.setattr(model, "ROWS_PER_TILE", tile[0])
+        patch.setattr(model, "SCORES_PER_TILE", tile[1])
         result = trained.recommend(make_sessions(sessions), k, exclude_seen)
     assert_rows(result.table, slow_rows(trained, sessions, k, exclude_seen))
     unknown = [[item for item in session if item not in KNOWN] for session in sessions]
@@ -173,7 +174,9 @@ def test_at_least_one_item(make_sessions, trained, k):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_scores_that_are_not_finite_are_an_error(make_sessions, make_double, bad):
+@pytest.mark.parametrize("scores_per_tile", [1, 1 << 20])
+def test_scores_that_are_not_finite_are_an_error(make_sessions, make_double, monkeypatch, scores_per_tile, bad):
+    monkeypatch.setattr(model, "SCORES_PER_TILE", scores_per_tile)
     spoiled = make_double()
     spoiled.network.item_bias[2] = bad
     with pytest.raises(DivergedError, match="scores are not finite"):

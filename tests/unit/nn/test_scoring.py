@@ -49,6 +49,11 @@ def score(hyperparameters, network, states, drawn, inputs=(), counts=COUNTS, sta
     return scorer(network, states.clone(), TARGETS[: len(states)], torch.tensor(inputs, dtype=torch.int64))
 
 
+def padded(weights):
+    """Return the weights of columns, of which there is always a multiple of so many."""
+    return weights + [0.0] * (-len(weights) % scoring.COLUMNS)
+
+
 def by_autograd(window_loss, hyperparameters, network, states, drawn, divisor):
     """Return the loss and the gradients of states, output table and item bias of the loss over `divisor`."""
     leaves = [tensor.clone().requires_grad_() for tensor in (states, network.output_table, network.item_bias)]
@@ -133,7 +138,7 @@ def test_refined_logq_divides_negatives_by_expected_counts_and_leaves_the_positi
         entries = [*TARGETS[:rows].tolist(), *SHARED.tolist()]
         weights = [entries.count(item) * expected[item] ** -logq for item in scored.touched.rows.tolist()]
         candidates = spy[-1][1]
-        assert candidates.weights[0].tolist() == pytest.approx(weights, rel=1e-12)
+        assert candidates.weights[0].tolist() == pytest.approx(padded(weights), rel=1e-12)
         assert candidates.positive_weights.tolist() == [[1.0]] * rows
         assert candidates.own_weights.tolist() == [[0.0]] * rows
 
@@ -194,7 +199,7 @@ def test_unmasked_targets_are_negatives_everywhere_but_at_their_own_place(row_lo
 @pytest.mark.parametrize(
     ("parameters", "drawn", "columns"),
     [
-        ({"num_negatives": 6}, SHARED, len(DISTINCT)),
+        ({"num_negatives": 6}, SHARED, len(padded(DISTINCT))),
         ({"num_negatives": 3, "negatives": "per_target"}, PER_TARGET, 1 + 3),
         ({"num_negatives": "all", "loss_fn": "cross-entropy"}, SHARED[:0], 1000),
     ],
@@ -244,7 +249,7 @@ def test_own_target_is_no_negative_but_everyone_elses_is(spy):
     score(hyperparameters, network, states, SHARED)
     _, candidates = spy[0]
     assert candidates.positives.flatten().tolist() == [DISTINCT.index(target) for target in TARGETS.tolist()]
-    assert candidates.weights.tolist() == [HOW_OFTEN]
+    assert candidates.weights.tolist() == [padded(HOW_OFTEN)]
     assert candidates.own_weights.flatten().tolist() == [0.0] * 5
 
 
@@ -252,7 +257,7 @@ def test_unmasked_own_target_counts_wherever_else_it_comes_up(spy):
     hyperparameters, network, states = make_case(num_negatives=6, mask_targets=False)
     score(hyperparameters, network, states, SHARED)
     _, candidates = spy[0]
-    assert candidates.weights.tolist() == [HOW_OFTEN]
+    assert candidates.weights.tolist() == [padded(HOW_OFTEN)]
     assert candidates.own_weights.flatten().tolist() == [2.0, 2.0, 2.0, 0.0, 0.0]
 
 

@@ -1,0 +1,62 @@
+"""The three matrix products of a layer, each by the fastest library that torch has for it.
+
+On CPUs torch multiplies single precision by MKL, which uses half of the vector width of some processors; oneDNN, which
+torch has too, makes code for the processor that it runs on. torch reaches it for such products only by the name that
+its compiler uses: no public one takes plain tensors. Where that name is missing, torch's own products are taken. oneDNN
+makes code once for each shape, so it is given only those that come up again and again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+ROWS = 16  # products of other numbers of rows are rare: an epoch's last mini-batches, where lanes drain
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x @ weight.T + bias, shape (N, M), for x of shape (N, K) and weight of shape (M, K)."""
+    if _by_onednn(x, len(x)):
+        return _onednn(x, weight, bias)
+    return functional.linear(x, weight, bias)
+
+
+def input_gradient(d_output: Tensor, weight: Tensor) -> Tensor:
+    """Return the gradient of x in `linear`, d_output @ weight, shape (N, K)."""
+    if _by_onednn(d_output, len(d_output)):
+        return _onednn(d_output, weight.T, None)
+    return d_output @ weight
+
+
+def weight_gradient(d_output: Tensor, x: Tensor) -> Tensor:
+    """Return the gradient of the weight in `linear`, d_output.T @ x, shape (M, K)."""
+    if _by_onednn(x, len(x)):
+        return _onednn(d_output.T, x.T, None)
+    return d_output.T @ x
+
+
+def _by_onednn(x: Tensor, num_rows: int) -> bool:
+    return _has_onednn and x.dtype == torch.float32 and x.device.type == "cpu" and num_rows % ROWS == 0 < num_rows
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    product: Tensor = _linear_pointwise(x, weight, bias, "none", [], "")
+    return product
+
+
+def _find_linear_pointwise() -> Any:
+    """Return torch's oneDNN product if it is there and does what it did when this was written."""
+    x, weight, bias = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(4, 3), torch.arange(4.0)
+    try:
+        found = torch.ops.mkldnn._linear_pointwise
+        works = torch.equal(found(x, weight, bias, "none", [], ""), x @ weight.T + bias)
+    except (AttributeError, RuntimeError, TypeError):
+        return None
+    return found if works else None
+
+
+_linear_pointwise = _find_linear_pointwise()
+_has_onednn = _linear_pointwise is not None
