@@ -1,15 +1,14 @@
 """CSV, TSV, Parquet and DataFrames -> Sessions. Every problem is named by column and row; nothing is repaired silently.
 
 Row numbers in messages are line numbers for text files (the header is row 1) and positions from 0 elsewhere.
+
+A log is read batch by batch, and only codes are kept of the ids: memory is a small multiple of what is returned.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet
 
-from gru4rec.data.sessions import AnyArray, IntArray, ItemVocabulary, Sessions
+from gru4rec.data.sessions import AnyArray, IndexArray, ItemVocabulary, Sessions, order_events
+from gru4rec.data.text_files import read_header, record_line, text_batches
 from gru4rec.errors import DataError, ParameterError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
+BATCH_ROWS = 2**17
 SECONDS_PER_UNIT = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
@@ -62,6 +62,9 @@ class LogFormat:
 
 DEFAULT_FORMAT = LogFormat()
 
+_Batches = Callable[[], Iterator[list[pa.Array]]]
+_Reading = Callable[[pa.Array], pa.Array]
+
 
 @dataclass(frozen=True)
 class _Place:
@@ -72,10 +75,8 @@ class _Place:
 
     def row(self, position: int) -> str:
         """Name the row at a position in the table; for a text file, the line on which it begins."""
-        if self.text_file is None:
-            return f"{self.name}: row {position}"
-        line, _ = next(islice(_records(*self.text_file), position + 1, None))
-        return f"{self.name}: row {line}"
+        row = position if self.text_file is None else record_line(*self.text_file, position)
+        return f"{self.name}: row {row}"
 
 
 def read_log(source: str | Path | pd.DataFrame, log_format: LogFormat = DEFAULT_FORMAT) -> Sessions:
@@ -99,30 +100,41 @@ def read_log(source: str | Path | pd.DataFrame, log_format: LogFormat = DEFAULT_
         When the file cannot be read, is empty, lacks a column, or holds a missing id or an unreadable time.
     """
     if isinstance(source, pd.DataFrame):
-        table, place = _table_from_frame(source, log_format), _Place("DataFrame")
+        columns, place = _columns(_frame_batches(source, log_format)), _Place("DataFrame")
     else:
-        table, place = _table_from_file(Path(source), log_format)
-    if table.num_rows == 0:
+        columns, place = _columns_of_file(Path(source), log_format)
+    if sum(map(len, columns[-1])) == 0:
         raise DataError(f"{place.name} has no events")
-    session_codes, session_ids = _ids(table[log_format.session_key], log_format.session_key, place)
-    item_codes, item_ids = _ids(table[log_format.item_key], log_format.item_key, place)
-    times, seconds = _times(table[log_format.time_key], log_format, place)
-    return _assemble(session_codes, session_ids, item_codes, item_ids, times, seconds)
+    sessions, session_ids = _ids(_taken(columns), log_format.session_key, place)
+    items, item_ids = _sorted(*_ids(_taken(columns), log_format.item_key, place))
+    times, seconds = _times(_taken(columns), log_format, place)
+    pa.default_memory_pool().release_unused()
+    order, by_start, offsets = order_events(sessions, times, len(session_ids))
+    items = items[order]  # under the same name, so that the log's order is freed
+    times = times[order]
+    return Sessions(
+        item_index=items,
+        offsets=offsets,
+        times=seconds(times),
+        session_ids=session_ids[by_start],
+        items=ItemVocabulary(item_ids),
+    )
 
 
-def _table_from_frame(frame: pd.DataFrame, log_format: LogFormat) -> pa.Table:
+def _frame_batches(frame: pd.DataFrame, log_format: LogFormat) -> _Batches:
     _check_columns(list(frame.columns), log_format, "DataFrame")
     try:
-        return pa.Table.from_pandas(frame[log_format.columns], preserve_index=False)
+        table = pa.Table.from_pandas(frame[log_format.columns], preserve_index=False)
     except OverflowError:
         raise DataError(f"DataFrame: one of {', '.join(log_format.columns)} has a number beyond 64 bits") from None
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise DataError(
             f"DataFrame: a column mixes types: {'; '.join(map(str, error.args))}", "make it all text or all numbers"
         ) from None
+    return lambda: _encoded(table.to_batches(BATCH_ROWS), log_format)
 
 
-def _table_from_file(path: Path, log_format: LogFormat) -> tuple[pa.Table, _Place]:
+def _columns_of_file(path: Path, log_format: LogFormat) -> tuple[list[list[pa.Array]], _Place]:
     suffixes = [suffix for suffix in path.suffixes if suffix not in {".gz", ".bz2", ".zst"}]
     kind = suffixes[-1].lower() if suffixes else ""
     if not path.is_file():
@@ -132,54 +144,19 @@ def _table_from_file(path: Path, log_format: LogFormat) -> tuple[pa.Table, _Plac
     try:
         if kind == ".parquet":
             _check_columns(pa.parquet.read_schema(path).names, log_format, path.name)
-            return pa.parquet.read_table(path, columns=log_format.columns), _Place(path.name)
+            return _columns(lambda: _parquet_batches(path, log_format)), _Place(path.name)
         if kind in DELIMITERS:
-            delimiter = DELIMITERS[kind]
-            return _read_text(path, delimiter, log_format), _Place(path.name, (path, delimiter))
+            text_file = (path, DELIMITERS[kind])
+            _check_columns(read_header(*text_file), log_format, path.name)
+            return _columns(lambda: text_batches(*text_file, log_format.columns)), _Place(path.name, text_file)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path.name} cannot be read: {str(error).splitlines()[0]}") from None
     raise DataError(f"{path.name} is not a .csv, .tsv or .parquet file")
 
 
-def _read_text(path: Path, delimiter: str, log_format: LogFormat) -> pa.Table:
-    parsing = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    # Everything is read as text: '007' must stay '007', and a bad value is then found with its row.
-    conversion = pa.csv.ConvertOptions(
-        include_columns=log_format.columns,
-        column_types={name: pa.string() for name in log_format.columns},
-        null_values=["", "nan", "NaN"],
-        strings_can_be_null=True,
-    )
-    try:
-        with pa.csv.open_csv(path, parse_options=parsing) as reader:
-            _check_columns(reader.schema.names, log_format, path.name)
-        return pa.csv.read_csv(path, parse_options=parsing, convert_options=conversion)
-    except pa.ArrowInvalid:
-        _check_widths(path, delimiter)
-        raise
-
-
-def _check_widths(path: Path, delimiter: str) -> None:
-    """Raise DataError at the first record of a text file that has not as many fields as its header."""
-    records = _records(path, delimiter)
-    _, header = next(records, (0, []))
-    for line, fields in records:
-        if len(fields) != len(header):
-            raise DataError(f"{path.name}: row {line}: expected {len(header)} columns, got {len(fields)}: {fields}")
-
-
-def _records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each record of a text file, the header first, with the line on which it begins; blank lines are none."""
-    with (
-        pa.input_stream(path) as stream,
-        io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline="") as text,
-    ):
-        reader = csv.reader(text, delimiter=delimiter)
-        line = 1
-        for fields in reader:
-            if fields:
-                yield line, fields
-            line = reader.line_num + 1
+def _parquet_batches(path: Path, log_format: LogFormat) -> Iterator[list[pa.Array]]:
+    with pa.parquet.ParquetFile(path) as file:
+        yield from _encoded(file.iter_batches(BATCH_ROWS, columns=log_format.columns), log_format)
 
 
 def _check_columns(found: list[str], log_format: LogFormat, name: str) -> None:
@@ -191,36 +168,87 @@ def _check_columns(found: list[str], log_format: LogFormat, name: str) -> None:
             raise DataError(f"{name} has {found.count(key)} columns {key!r}", "rename or drop all but one")
 
 
-def _ids(column: pa.ChunkedArray, name: str, place: _Place) -> tuple[IntArray, AnyArray]:
-    """Return codes into the sorted unique ids, and those ids (int64 or str objects)."""
+def _encoded(batches: Iterable[pa.RecordBatch], log_format: LogFormat) -> Iterator[list[pa.Array]]:
+    """Yield sessions, items and times of each batch, ids as codes into a dictionary of the batch."""
+    for batch in batches:
+        *ids, times = (batch.column(name) for name in log_format.columns)
+        yield [*map(_encode, ids), times]
+
+
+def _encode(column: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()  # its dictionary may have ids that do not occur
+    kind = column.type
+    known = pa.types.is_integer(kind) or pa.types.is_floating(kind) or _is_text(kind)
+    return column.dictionary_encode() if known else column
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _columns(batches: _Batches) -> list[list[pa.Array]]:
+    """Return the batches of each column; times that are text as integers, floats or moments, if all of them are."""
+    readings: list[_Reading] = [
+        lambda text: text.cast(pa.int64()),
+        lambda text: text.cast(pa.float64()),
+        _moments,
+        lambda text: text,
+    ]
+    columns = None
+    while columns is None:
+        columns = _columns_with(batches(), readings.pop(0))
+    return columns
+
+
+def _columns_with(batches: Iterator[list[pa.Array]], read_text: _Reading) -> list[list[pa.Array]] | None:
+    """Return the batches of each column, or None when not all times that are text can be read in this way."""
+    columns: list[list[pa.Array]] = [[], [], []]
+    for batch in batches:
+        if _is_text(batch[-1].type):
+            try:
+                batch[-1] = read_text(batch[-1])
+            except ValueError:  # ArrowInvalid is one
+                return None
+        for chunks, column in zip(columns, batch, strict=True):
+            chunks.append(column)
+    return columns if len({times.type for times in columns[-1]}) <= 1 else None
+
+
+def _moments(text: pa.Array) -> pa.Array:
+    """Return ISO 8601 times as timestamps; raise ValueError when one is none, or when it could be a number."""
+    if not pc.all(pc.match_substring_regex(text, r"^\s*\d{4}-\d")).as_py():
+        raise ValueError
+    moments = pa.array(pd.to_datetime(_text(text), format="ISO8601", utc=True))
+    return pa.concat_arrays([moments])  # a copy in memory of Arrow's, which `_taken` can return to the system
+
+
+def _taken(columns: list[list[pa.Array]]) -> pa.ChunkedArray:
+    """Return the next column, no longer held by `columns`; what an earlier one held goes back to the system."""
+    pa.default_memory_pool().release_unused()
+    return pa.chunked_array(columns.pop(0))
+
+
+def _ids(column: pa.ChunkedArray, name: str, place: _Place) -> tuple[IndexArray, AnyArray]:
+    """Return codes into the unique ids, and those ids (int64 or str objects)."""
     if column.null_count:
         position = _first(pc.is_null(column))
         raise DataError(f"{place.row(position)}: {name} is missing", "drop such rows or give them an id")
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if pa.types.is_floating(column.type):
-        column = _whole_numbers(column, name, place)
-    if pa.types.is_integer(column.type):
-        column = _int64(column, name, place)
-    elif not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+    if not pa.types.is_dictionary(column.type):
         raise DataError(f"{place.name}: {name} must hold integers or text, got {column.type}")
-    encoded = column.combine_chunks().dictionary_encode()
-    codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    unique = native_ids(encoded.dictionary)
-    order = np.argsort(unique, kind="stable")
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return rank[codes], unique[order]
+    ids = pa.chunked_array([chunk.dictionary for chunk in column.chunks])
+    if pa.types.is_floating(ids.type):
+        _check_whole_numbers(ids.to_numpy(), column, name, place)
+    codes, unique = _unique(ids if _is_text(ids.type) else _int64(ids, name, place))
+    return _by_row(codes, column), unique
 
 
-def _whole_numbers(column: pa.ChunkedArray, name: str, place: _Place) -> pa.ChunkedArray:
-    values = column.to_numpy()
-    bad = ~(np.isfinite(values) & (values == np.round(values)))
+def _check_whole_numbers(ids: AnyArray, column: pa.ChunkedArray, name: str, place: _Place) -> None:
+    bad = ~(np.isfinite(ids) & (ids == np.round(ids)))
     if bad.any():
-        position = int(np.argmax(bad))
-        problem = "is missing" if np.isnan(values[position]) else f"{values[position]!s} is not a whole number"
+        position, value = int(np.argmax(_by_row(bad, column))), ids[np.argmax(bad)]
+        problem = "is missing" if np.isnan(value) else f"{value!s} is not a whole number"
         raise DataError(f"{place.row(position)}: {name} {problem}", "ids are integers or text")
-    return _int64(column, name, place)
 
 
 def _int64(column: pa.ChunkedArray, name: str, place: _Place) -> pa.ChunkedArray:
@@ -230,17 +258,54 @@ def _int64(column: pa.ChunkedArray, name: str, place: _Place) -> pa.ChunkedArray
         raise DataError(f"{place.name}: {name} has a number beyond 64 bits: {error}") from None
 
 
-def native_ids(dictionary: pa.Array) -> AnyArray:
+def _unique(ids: pa.ChunkedArray) -> tuple[IndexArray, AnyArray]:
+    """Return codes into the unique ids, and those ids, for ids of which several may be equal."""
+    numbers = [part for part in map(_as_integers, ids.chunks) if part is not None]
+    if len(numbers) == ids.num_chunks:
+        codes, unique = pd.factorize(np.concatenate(numbers))
+        return codes.astype(np.int32), unique
+    chunks = ids.dictionary_encode().chunks
+    pa.default_memory_pool().release_unused()  # the hash table, before a str per id is made
+    return np.concatenate([chunk.indices.to_numpy() for chunk in chunks]), _text(chunks[0].dictionary)
+
+
+def _by_row(values: AnyArray, column: pa.ChunkedArray) -> AnyArray:
+    """Return the value of each row's id; there is one for each entry of the chunks' dictionaries, in turn."""
+    by_row = np.empty(len(column), dtype=values.dtype)
+    row = entry = 0
+    for chunk in column.chunks:
+        by_row[row : row + len(chunk)] = values[entry:][chunk.indices.to_numpy()]
+        row, entry = row + len(chunk), entry + len(chunk.dictionary)
+    return by_row
+
+
+def _sorted(codes: IndexArray, ids: AnyArray) -> tuple[IndexArray, AnyArray]:
+    """Return codes into the sorted ids, and those."""
+    order = np.argsort(ids)
+    rank = np.empty_like(codes, shape=len(ids))
+    rank[order] = np.arange(len(ids))
+    return rank[codes], ids[order]
+
+
+def native_ids(ids: pa.Array) -> AnyArray:
     """Return ids as int64 when all of them are canonical decimal integers (not '007'), else as text."""
-    if pa.types.is_integer(dictionary.type):
-        return np.asarray(dictionary.to_numpy())
+    numbers = _as_integers(ids)
+    return _text(ids) if numbers is None else numbers
+
+
+def _as_integers(ids: pa.Array) -> AnyArray | None:
+    if pa.types.is_integer(ids.type):
+        return np.asarray(ids.to_numpy())
     try:
-        numbers = dictionary.cast(pa.int64())
+        numbers = ids.cast(pa.int64())
     except pa.ArrowInvalid:
-        numbers = None
-    if numbers is not None and pc.all(pc.equal(numbers.cast(dictionary.type), dictionary)).as_py():
-        return np.asarray(numbers.to_numpy())
-    return np.asarray(dictionary.to_numpy(zero_copy_only=False), dtype=object)
+        return None
+    is_canonical = pc.all(pc.equal(numbers.cast(ids.type), ids)).as_py()
+    return np.asarray(numbers.to_numpy()) if is_canonical else None
+
+
+def _text(ids: pa.Array) -> AnyArray:
+    return np.asarray(ids.to_numpy(zero_copy_only=False), dtype=object)
 
 
 def _times(column: pa.ChunkedArray, log_format: LogFormat, place: _Place) -> tuple[AnyArray, Callable[[Any], Any]]:
@@ -260,7 +325,7 @@ def _times(column: pa.ChunkedArray, log_format: LogFormat, place: _Place) -> tup
             position = int(np.argmax(~np.isfinite(values)))
             raise DataError(f"{place.row(position)}: {name} {values[position]!s} is not a finite number")
         return values, _to_seconds(log_format.time_unit)
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    if _is_text(column.type):
         return _times_from_text(column, log_format, place)
     raise DataError(f"{place.name}: {name} must hold numbers, ISO 8601 text or timestamps, got {column.type}")
 
@@ -268,11 +333,7 @@ def _times(column: pa.ChunkedArray, log_format: LogFormat, place: _Place) -> tup
 def _times_from_text(
     column: pa.ChunkedArray, log_format: LogFormat, place: _Place
 ) -> tuple[AnyArray, Callable[[Any], Any]]:
-    for number in (pa.int64(), pa.float64()):
-        try:
-            return _times(column.cast(number), log_format, place)
-        except pa.ArrowInvalid:
-            continue
+    """Return times as `_times` does, where `_columns` could not: unusual forms, and what has to be refused."""
     text = pd.Series(column.to_numpy(zero_copy_only=False), dtype=object)
     moments = pd.to_datetime(text.where(text.str.match(r"\s*\d")), format="ISO8601", utc=True, errors="coerce")
     is_number = pd.to_numeric(text, errors="coerce").notna()
@@ -296,32 +357,6 @@ def _to_seconds(unit: str) -> Callable[[Any], Any]:
     if unit == "s":
         return lambda times: times
     return lambda times: times * SECONDS_PER_UNIT[unit]
-
-
-def _assemble(
-    session_codes: IntArray,
-    session_ids: AnyArray,
-    item_codes: IntArray,
-    item_ids: AnyArray,
-    times: AnyArray,
-    seconds: Callable[[Any], Any],
-) -> Sessions:
-    by_time = np.argsort(times, kind="stable")
-    first_event = np.full(len(session_ids), len(times), dtype=np.int64)
-    # Reversed, so that the earliest event of a session is written last and stays.
-    first_event[session_codes[by_time[::-1]]] = np.arange(len(times))[::-1]
-    sessions_by_start = np.argsort(first_event, kind="stable")
-    rank = np.empty_like(sessions_by_start)
-    rank[sessions_by_start] = np.arange(len(rank))
-    order = by_time[np.argsort(rank[session_codes[by_time]], kind="stable")]
-    lengths = np.bincount(rank[session_codes], minlength=len(rank))
-    return Sessions(
-        item_index=item_codes[order].astype(np.int32),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]),
-        times=seconds(times[order]),
-        session_ids=session_ids[sessions_by_start],
-        items=ItemVocabulary(item_ids),
-    )
 
 
 def _first(mask: pa.ChunkedArray) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import sparse
 
 from gru4rec.errors import DataError
 
@@ -183,6 +184,33 @@ def concatenate_sessions(first: Sessions, second: Sessions) -> Sessions:
         session_ids=np.concatenate(session_ids)[order],
         items=items,
     )
+
+
+def order_events(
+    session_codes: IndexArray, times: AnyArray, num_sessions: int
+) -> tuple[IndexArray, IntArray, IntArray]:
+    """Return the order of events in `Sessions`, the order of sessions by their start, and the offsets.
+
+    Each of the codes 0 .. num_sessions - 1 has an event. Memory is a few arrays of indices.
+
+    >>> order, by_start, offsets = order_events(np.array([1, 0, 1]), np.array([5, 7, 5]), 2)
+    >>> order.tolist(), by_start.tolist(), offsets.tolist()
+    ([0, 2, 1], [1, 0], [0, 2, 3])
+    """
+    rows = np.arange(len(times) + 1, dtype=sparse.get_index_dtype(maxval=len(times)))
+    by_time, in_time = rows[:-1], session_codes
+    if (times[1:] < times[:-1]).any():
+        by_time = np.argsort(times, kind="stable").astype(rows.dtype)
+        in_time = session_codes[by_time]
+    first_event = np.empty(num_sessions, dtype=rows.dtype)
+    first_event[in_time[::-1]] = rows[-2::-1]  # reversed, so that a session's earliest event is written last and stays
+    by_start = np.argsort(first_event)
+    rank = np.empty_like(rows, shape=num_sessions)
+    rank[by_start] = rows[:num_sessions]
+    in_time = rank[in_time]
+    # A matrix with an entry per row, in the column of the row's session: making it columnwise is a counting sort.
+    grouped = sparse.csr_matrix((by_time, in_time, rows), shape=(len(times), num_sessions)).tocsc()
+    return grouped.data, by_start, grouped.indptr.astype(np.int64)
 
 
 def ranges(starts: IntArray, lengths: IntArray) -> IntArray:

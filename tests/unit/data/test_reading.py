@@ -37,6 +37,30 @@ def write(tmp_path):
     return written
 
 
+@pytest.fixture
+def small_batches(monkeypatch):
+    """Read a few rows at a time."""
+    monkeypatch.setattr("gru4rec.data.reading.BATCH_ROWS", 3)
+    monkeypatch.setattr("gru4rec.data.text_files.BLOCK_BYTES", 64)
+
+
+@pytest.fixture
+def save(tmp_path):
+    """A function: a table and a kind -> the same log as DataFrame, CSV or Parquet."""
+
+    def saved(table, kind):
+        if kind == "frame":
+            return table
+        path = tmp_path / f"log.{kind}"
+        if kind == "csv":
+            table.to_csv(path, index=False)
+        else:
+            table.to_parquet(path, row_group_size=7)
+        return path
+
+    return saved
+
+
 def frame(**columns):
     """A log of two events whose columns are replaced by `columns`."""
     return pd.DataFrame({"SessionId": [1, 1], "ItemId": [5, 6], "Time": [1, 2]} | columns)
@@ -143,6 +167,95 @@ def test_times_one_nanosecond_apart_are_in_order(write, unpack):
     assert unpack(read_log(path))[0][1] == [1, 2]
 
 
+# Batches
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "frame"])
+@pytest.mark.parametrize("in_time_order", [True, False])
+@pytest.mark.parametrize("item", [int, "item-{}".format])
+@pytest.mark.usefixtures("small_batches")
+def test_a_log_of_many_batches_equals_the_row_by_row_reference(save, unpack, kind, in_time_order, item):
+    random = np.random.default_rng(1)
+    sessions = [
+        f"s{number}" for number in np.arange(200) // 5 + random.integers(3, size=200)
+    ]  # new ones in every batch
+    items = [item(number) for number in random.integers(np.arange(200) + 1)]
+    times = np.arange(200) // 2 if in_time_order else random.integers(50, size=200)
+    rows = list(zip(sessions, items, times.tolist(), strict=True))
+    read = read_log(save(pd.DataFrame(rows, columns=["SessionId", "ItemId", "Time"]), kind))
+    assert unpack(read) == row_by_row(rows)
+    assert read.items.ids.tolist() == sorted(set(items))
+
+
+@pytest.mark.parametrize(
+    ("late", "ids"), [("10", [9, 10]), ("010", ["010", "9"]), ("x", ["9", "x"]), ("-0", ["-0", "9"])]
+)
+@pytest.mark.usefixtures("small_batches")
+def test_the_last_batch_decides_whether_ids_are_integers(write, late, ids):
+    sessions = read_log(write(HEADER + "1,9,1\n" * 50 + f"1,{late},1\n"))
+    assert sessions.items.ids.tolist() == ids
+    assert np.bincount(sessions.item_index).tolist() == ([50, 1] if ids[0] in (9, "9") else [1, 50])
+
+
+@pytest.mark.parametrize(
+    ("early", "late", "seconds"),
+    [
+        ("12", "13.5", [12.0, 13.5]),
+        ("9007199254740993", "9007199254740993.0", [9007199254740992.0] * 2),  # 2^53 + 1 is no float64
+        ("2014-04-01T10:00:00Z", "2014-04-01T10:00:00.250Z", [TEN, TEN + 0.25]),
+        ("2014-04-01T10:00:00Z", "2014-04-01T10:00:00.000002500Z", [TEN, TEN + 2.5e-6]),
+        ("2014-04-01T10:00:00Z", "20140401T100001Z", [TEN, TEN + 1]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["csv", "parquet", "frame"])
+@pytest.mark.usefixtures("small_batches")
+def test_the_last_batch_decides_what_text_times_are(save, kind, early, late, seconds):
+    table = pd.DataFrame({"SessionId": 1, "ItemId": 2, "Time": [early] * 20 + [late]})
+    times = read_log(save(table, kind)).times
+    assert times.tolist() == pytest.approx([seconds[0]] * 20 + [seconds[1]], rel=0, abs=5e-7)
+
+
+@pytest.mark.parametrize(
+    ("column", "early", "late", "problem"),
+    [
+        ("SessionId", "1", None, "SessionId is missing"),
+        ("ItemId", "x", None, "ItemId is missing"),
+        ("Time", "1", None, "Time is missing"),
+        ("Time", "1", "inf", "Time inf is not a finite number"),
+        ("Time", "1", "yesterday", "Time 'yesterday' is not a number"),
+        ("Time", "2014-04-01", "yesterday", "Time 'yesterday' is not a number"),
+        ("Time", "2014-04-01", None, "Time is missing"),
+        ("Time", "2014-04-01", "2014", "Time mixes numbers and ISO 8601 times, got '2014'"),
+    ],
+)
+@pytest.mark.parametrize(("kind", "first_row"), [("csv", 2), ("parquet", 0), ("frame", 0)])
+@pytest.mark.usefixtures("small_batches")
+def test_a_bad_value_in_a_late_batch_is_named_with_its_row(save, kind, first_row, column, early, late, problem):
+    table = pd.DataFrame({"SessionId": "1", "ItemId": "2", "Time": "3"}, index=range(50))
+    table[column] = [early] * 40 + [late] + [early] * 8 + [late]
+    assert f": row {first_row + 40}: {problem}" in message_of(save(table, kind))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "frame"])
+@pytest.mark.usefixtures("small_batches")
+def test_a_fraction_in_a_late_batch_is_named_with_its_row(save, kind):
+    table = pd.DataFrame({"SessionId": 1, "ItemId": [7.0] * 40 + [5.5, 6.5, 5.5], "Time": 3})
+    assert "row 40: ItemId 5.5 is not a whole number" in message_of(save(table, kind))
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_a_late_float_names_the_early_time_that_only_an_integer_could_be(write):
+    path = write(HEADER + "1,2,0x10\n" + "1,2,3\n" * 50 + "1,2,4.5\n")
+    assert message_of(path).startswith("log.csv: row 2: Time '0x10' is not a number")
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_problems_come_in_the_order_of_columns_and_a_ragged_row_first(write):
+    rows = "1,,3\n" + "1,2,3\n" * 50 + ",2,3\n"
+    assert message_of(write(HEADER + rows)).startswith("log.csv: row 53: SessionId is missing")
+    assert message_of(write(HEADER + rows + "1,2\n")).startswith("log.csv: row 54: expected 3 columns, got 2")
+
+
 # Ids
 
 
@@ -178,6 +291,7 @@ def test_ids_in_text_files_are_integers_only_when_all_are_canonical(write, value
         (pd.array([7, 5], dtype="Int64"), [5, 7]),
         (pd.Categorical(["b", "a"]), ["a", "b"]),
         (pd.Categorical([7, 5]), [5, 7]),
+        (pd.Categorical([7, 5], categories=[5, 6, 7]), [5, 7]),
         (pd.Categorical(np.array([7, 5], dtype=np.int32)), [5, 7]),
     ],
 )
@@ -187,6 +301,11 @@ def test_ids_in_dataframes(key, column, ids):
     found = sessions.items.ids if key == "ItemId" else sessions.session_ids
     assert sorted(found.tolist()) == ids
     assert found.dtype == (np.int64 if isinstance(ids[0], int) else object)
+
+
+def test_both_zeros_are_one_id():
+    sessions = read_log(frame(ItemId=[0.0, -0.0]))
+    assert (sessions.items.ids.tolist(), sessions.item_index.tolist()) == ([0], [0, 0])
 
 
 # Times
@@ -245,8 +364,10 @@ def test_time_unit_does_not_change_timestamps():
     assert read_log(frame(Time=moments), LogFormat(time_unit="ms")).times.tolist() == pytest.approx([5, 6])
 
 
-def test_integer_seconds_stay_integers():
-    assert read_log(frame(Time=[2**53 + 1, 2**53 + 2])).times.tolist() == [2**53 + 1, 2**53 + 2]
+@pytest.mark.parametrize("convert", [int, str])
+def test_integer_seconds_stay_integers(convert):
+    times = read_log(frame(Time=[convert(2**53 + 1), convert(2**53 + 2)])).times
+    assert times.tolist() == [2**53 + 1, 2**53 + 2]
 
 
 def test_short_floats_become_float64():

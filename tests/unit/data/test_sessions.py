@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gru4rec.data.sessions import ItemVocabulary, concatenate_sessions, ranges
+from gru4rec.data.sessions import ItemVocabulary, concatenate_sessions, order_events, ranges
 from gru4rec.errors import DataError
 
 EVENTS = st.lists(st.lists(st.integers(10, 16), min_size=1, max_size=5), min_size=1, max_size=8)
@@ -154,3 +154,17 @@ def test_ranges_equal_chained_ranges(pairs):
     starts, lengths = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     wanted = [number for start, length in pairs for number in range(start, start + length)]
     assert ranges(starts, lengths).tolist() == wanted
+
+
+@settings(max_examples=100, deadline=None)
+@given(events=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4)), min_size=1, max_size=30))
+def test_order_of_events_equals_sorting_lists(events):
+    names = sorted({session for session, _ in events})
+    codes = np.array([names.index(session) for session, _ in events], dtype=np.int32)
+    order, by_start, offsets = order_events(codes, np.array([time for _, time in events]), len(names))
+    in_time = sorted(range(len(events)), key=lambda row: events[row][1])  # equal times in the order of the log
+    starts = list(dict.fromkeys(events[row][0] for row in in_time))
+    expected = [[row for row in in_time if events[row][0] == session] for session in starts]
+    assert [names[code] for code in by_start.tolist()] == starts
+    assert order.tolist() == [row for session in expected for row in session]
+    assert np.diff(offsets).tolist() == list(map(len, expected))
