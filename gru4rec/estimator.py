@@ -6,9 +6,11 @@ import hashlib
 import inspect
 import secrets
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from gru4rec.data.interactions import Interactions, check_interactions, is_interactions, read_interactions
 from gru4rec.data.reading import read_log
 from gru4rec.data.sessions import ItemVocabulary, Sessions
-from gru4rec.device import resolve_device
+from gru4rec.device import cpu_threads, resolve_device
 from gru4rec.errors import DataError, ParameterError, unknown_name
 from gru4rec.fitting import EpochRecord, Validation, align_validation, fit_trainer
 from gru4rec.hyperparameters import NAMES, HyperParameters, Integer
@@ -30,6 +32,18 @@ from gru4rec.stopping import StoppingCriterion, StoppingRule
 from gru4rec.training import Trainer
 
 Log = Sessions | pd.DataFrame | Interactions
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _on_own_threads(method: Method) -> Method:
+    """Let torch use as many threads as the estimator says while the method runs."""
+
+    @wraps(method)
+    def limited(self: GRU4Rec, *args: Any, **kwargs: Any) -> Any:
+        with cpu_threads(self.get_params(deep=False)["threads"]):
+            return method(self, *args, **kwargs)
+
+    return cast("Method", limited)
 
 
 class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -39,6 +53,7 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     are then the sessions.
     """
 
+    @_on_own_threads
     def fit(self, X: Log, validation_data: Log | tuple[Interactions, Interactions] | None = None) -> Self:  # noqa: N803
         """Train on the sessions of X, or on the histories of its users.
 
@@ -104,6 +119,7 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             self.save()
         return self
 
+    @_on_own_threads
     def recommend(self, sessions: Log, k: int = 20, exclude_seen: bool = False) -> Recommendations:
         """Return the k best next items of each session; see `Model.recommend`."""
         check_is_fitted(self, "model_")
@@ -114,6 +130,7 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         check_is_fitted(self, "model_")
         return self.model_.evaluate(_sessions(sessions, "sessions"))
 
+    @_on_own_threads
     def predict(self, X: Log) -> sparse.csr_matrix:  # noqa: N803 - scikit-learn's name
         """Return the score of each next item, of the `predict_topK` best ones only where it is set.
 
@@ -169,7 +186,7 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             warnings.warn(
                 f"{self.name} made no recommendation for {missing} of {histories.num_sessions} users: none of their "
                 "items is in the training log",
-                stacklevel=3,
+                stacklevel=4,
             )
         items, scores = model.best_items(known, len(model.items) if k is None else k)
         scores[scores == 0.0] = np.finfo(np.float32).tiny  # a score of 0 would look like none
@@ -317,6 +334,8 @@ class GRU4RecNegSampling(GRU4Rec):
         Validation sessions to use, or users who have a history and something true, drawn once per fit; None uses all.
     device : str
         'auto' takes a GPU where there is one.
+    threads : int
+        CPU threads of torch in `fit`, `predict` and `recommend`. More than one pays for large layers, where cores idle.
 
     References
     ----------
@@ -361,6 +380,7 @@ class GRU4RecNegSampling(GRU4Rec):
         mask_targets: bool = True,
         epsilon: float = 1e-12,
         device: str = "auto",
+        threads: int = 1,
     ) -> None:
         self.num_layers = num_layers
         self.hidden_size = hidden_size
@@ -396,6 +416,7 @@ class GRU4RecNegSampling(GRU4Rec):
         self.mask_targets = mask_targets
         self.epsilon = epsilon
         self.device = device
+        self.threads = threads
 
 
 class GRU4RecCrossEntropy(GRU4Rec):
@@ -429,6 +450,7 @@ class GRU4RecCrossEntropy(GRU4Rec):
         dropout_hidden: float | None = None,
         epsilon: float = 1e-12,
         device: str = "auto",
+        threads: int = 1,
     ) -> None:
         self.num_layers = num_layers
         self.hidden_size = hidden_size
@@ -455,6 +477,7 @@ class GRU4RecCrossEntropy(GRU4Rec):
         self.dropout_hidden = dropout_hidden
         self.epsilon = epsilon
         self.device = device
+        self.threads = threads
 
     def _hyperparameters(self, params: dict[str, Any]) -> HyperParameters:
         return super()._hyperparameters({**params, "loss_fn": "cross-entropy", "num_negatives": "all"})

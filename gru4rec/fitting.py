@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from torch import Tensor
+
 from gru4rec.data.sessions import Sessions
 from gru4rec.errors import DataError, ParameterError
 from gru4rec.hyperparameters import Integer
@@ -76,7 +78,7 @@ def fit_trainer(
     metrics: Iterable[str] = (),
     on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> FitResult:
-    """Train for at most `max_epochs` epochs.
+    """Train for at most `max_epochs` epochs; the trainer is left with the best weights, but not fit to go on from them.
 
     Parameters
     ----------
@@ -109,16 +111,24 @@ def fit_trainer(
     stopping = EarlyStopping(criterion)
     wanted = list(dict.fromkeys([criterion.metric, *metrics]))
     epochs: list[EpochRecord] = []
-    best: dict[str, Any] | None = None
+    best: dict[str, Tensor] = {}
+    best_epoch = 0
     for _ in range(max_epochs):
         record = run_epoch(trainer, validation, wanted)
         epochs.append(record)
         if on_epoch is not None:
             on_epoch(record)
         if validation is not None and stopping.update(record[criterion.metric]) and not keep_last:
-            best = trainer.state_dict()
+            best_epoch = trainer.epoch
+            best = _copied(trainer.network.weights, best)
         if stop_early and stopping.exhausted:
             break
-    if best is not None and best["epoch"] != trainer.epoch:
-        trainer.load_state_dict(best)
+    if best and best_epoch != trainer.epoch:
+        _copied(best, trainer.network.weights)
+        trainer.epoch = best_epoch
     return FitResult(epochs, trainer.epoch, len(epochs) < max_epochs)
+
+
+def _copied(weights: dict[str, Tensor], into: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights in the memory of `into`, or in new memory where it is empty."""
+    return {name: into[name].copy_(weight) if name in into else weight.clone() for name, weight in weights.items()}

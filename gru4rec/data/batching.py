@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from gru4rec.data.sessions import IndexArray, IntArray, Sessions, ranges
 
+SESSIONS_AT_ONCE = 1 << 16  # bounds the memory of what is computed for each event
+
 
 @dataclass(frozen=True, eq=False)
 class SessionGrid:
@@ -60,14 +62,16 @@ def lay_sessions(sessions: Sessions, batch_size: int) -> SessionGrid:
 
     num_steps = int(lane_ends[0]) if len(lane_ends) else 0
     shape = (num_steps, len(lane_ends))
-    rows = ranges(steps, pairs)
-    columns = np.repeat(column_of_lane[lanes], pairs)
-    events = ranges(first_events, pairs)
     inputs, targets = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.int32)
     starts = np.zeros(shape, dtype=bool)
-    inputs[rows, columns] = sessions.item_index[events]
-    targets[rows, columns] = sessions.item_index[events + 1]
-    starts[steps, column_of_lane[lanes]] = True
+    columns = column_of_lane[lanes]
+    starts[steps, columns] = True
+    for first in range(0, len(pairs), SESSIONS_AT_ONCE):
+        part = slice(first, first + SESSIONS_AT_ONCE)
+        places = ranges(steps[part], pairs[part]), np.repeat(columns[part], pairs[part])
+        events = ranges(first_events[part], pairs[part])
+        inputs[places] = sessions.item_index[events]
+        targets[places] = sessions.item_index[events + 1]
     lanes_per_step = np.searchsorted(-lane_ends, -np.arange(num_steps), side="left")
     return SessionGrid(inputs, targets, starts, lanes_per_step)
 

@@ -20,6 +20,7 @@ from gru4rec.estimator import GRU4RecCrossEntropy, GRU4RecNegSampling
 from gru4rec.evaluation import target_positions
 from gru4rec.hyperparameters import NAMES, HyperParameters
 from gru4rec.model_folder import load_model
+from gru4rec.nn.network import Network
 from gru4rec.training import Trainer
 
 ESTIMATORS = [GRU4RecNegSampling, GRU4RecCrossEntropy]
@@ -104,7 +105,7 @@ def test_everything_else_is_keyword_only_with_the_default_of_the_hyperparameter(
     left_out = SAMPLING if estimator is GRU4RecCrossEntropy else set()
     names = set(NAMES) - set(RECPACK) - left_out
     defaults = HyperParameters()
-    assert extras == {name: getattr(defaults, name) for name in names} | {"device": "auto"}
+    assert extras == {name: getattr(defaults, name) for name in names} | {"device": "auto", "threads": 1}
 
 
 def test_defaults_make_the_default_hyperparameters():
@@ -465,6 +466,7 @@ def test_logs_of_another_type_are_refused(trained, place, log):
         ({"max_iter_no_change": 0}, "max_iter_no_change must be a whole number >= 1, got 0"),
         ({"min_improvement": -0.1}, "min_improvement must be a number >= 0, got -0.1"),
         ({"stop_early": True}, "stop_early=True needs validation data"),
+        ({"threads": 0}, "threads must be a whole number >= 1, got 0"),
         ({"device": "gpu"}, "device must be 'auto' or a torch device such as 'cpu' or 'cuda:0', got 'gpu'"),
         ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
     ],
@@ -479,6 +481,28 @@ def test_bad_parameters_are_named(parameters, message):
 def test_validation_data_of_unknown_items_only_are_refused():
     with pytest.raises(DataError, match="no validation session has two events that the training log knows"):
         GRU4RecNegSampling(**SMALL).fit(TRAIN, VALIDATION.assign(ItemId=999))
+
+
+# --- threads ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_torch_has_the_estimators_threads_while_it_works(monkeypatch, threads):
+    seen = []
+    forward = Network.forward
+    monkeypatch.setattr(Network, "forward", lambda *args: seen.append(torch.get_num_threads()) or forward(*args))
+    torch.set_num_threads(3)
+    try:
+        estimator = GRU4RecNegSampling(**SMALL, threads=threads).fit(TRAIN)
+        after_fit = len(seen)
+        estimator.recommend(TRAIN)
+        after_recommend = len(seen)
+        estimator.predict(TRAIN)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
+    assert 0 < after_fit < after_recommend < len(seen)
+    assert set(seen) == {threads}
 
 
 # --- devices ---------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gru4rec.data import batching
 from gru4rec.data.batching import lay_sessions
 
 LENGTHS = st.lists(st.integers(1, 7), min_size=1, max_size=15)
@@ -52,6 +53,14 @@ def cells(grid):
 def test_each_step_holds_what_the_simulation_holds(numbered, lengths, batch_size):
     grid = lay_sessions(numbered(lengths), batch_size)
     assert list(map(Counter, cells(grid))) == list(map(Counter, simulate(lengths, batch_size)))
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_sessions_are_laid_some_at_a_time(numbered, monkeypatch, at_once):
+    lengths = [3, 1, 2, 6, 2, 4, 2]
+    monkeypatch.setattr(batching, "SESSIONS_AT_ONCE", at_once)
+    grid = lay_sessions(numbered(lengths), 3)
+    assert list(map(Counter, cells(grid))) == list(map(Counter, simulate(lengths, 3)))
 
 
 @modest
