@@ -181,4 +181,6 @@ def _dropout_mask(shape: Sequence[int], rate: float, generator: torch.Generator 
     if generator is None or rate == 0.0:
         return None
     keep = 1.0 - rate
-    return torch.empty(*shape, dtype=like.dtype, device=like.device).bernoulli_(keep, generator=generator).div_(keep)
+    uniform = torch.rand(*shape, dtype=like.dtype, device=like.device, generator=generator)
+    # 1 / keep where the number is not below the rate, else 0; bernoulli_ takes three times as long.
+    return uniform.add_(keep).floor_().div_(keep)
