@@ -5,7 +5,7 @@ READY := .venv/.ready
 COMPAT_BIN := .venv-compat/bin
 COMPAT_READY := .venv-compat/.ready
 
-.PHONY: demo test test-compat lint types bench bench-accuracy docs clean
+.PHONY: demo test test-compat lint types bench bench-peers bench-accuracy docs clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -37,9 +37,18 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
+# Speed, about half an hour. OFFICIAL=FOLDER, a checkout of the authors' GRU4Rec for PyTorch, is measured beside ours.
 bench: $(READY)
-	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/train_step.py $(if $(OFFICIAL),--official "$(OFFICIAL)")
+	$(BIN)/python benchmarks/evaluate.py $(if $(OFFICIAL),--official "$(OFFICIAL)")
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/reading.py
+	$(BIN)/python benchmarks/time_to_accuracy.py $(if $(OFFICIAL),--official "$(OFFICIAL)")
 	$(BIN)/python benchmarks/search_overhead.py
+
+# Speed beside other libraries, each in an environment of its own under .venv-peers.
+bench-peers: $(READY)
+	$(BIN)/python benchmarks/peers_speed.py $(ARGS)
 
 # Other libraries beside ours, each in an environment of its own under .venv-peers.
 bench-accuracy: $(READY)

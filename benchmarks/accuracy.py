@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -113,20 +113,24 @@ def our_scorer(network: Any) -> Score:
 def compare_peer(name: str, train: Log, test: Log, environments: Path, max_epochs: int, seed: int) -> Iterator[Row]:
     """Yield a row for each loss of a peer."""
     peer = PEERS[name]
-    python = environment(name, environments)
     epochs = min(peer.epochs, max_epochs)
     for loss in peer.losses:
         with tempfile.TemporaryDirectory() as exchange:
             folder = Path(exchange)
             write_log(folder / "train.npz", train)
             write_log(folder / "test.npz", test)
-            run = Run(loss, epochs, seed)
-            (folder / "run.json").write_text(json.dumps(run._asdict()), encoding="utf-8")
-            command: list[str | Path] = [python, "-W", "ignore", PEER_FILES / f"{name}_peer.py"]
-            subprocess.run(command, check=True, stdout=sys.stderr, cwd=folder, env={**os.environ, **ONE_THREAD})
-            report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+            report = run_peer(name, Run(loss, epochs, seed), folder, environments)
             ranks = np.load(folder / "ranks.npy")
         yield row(name, report["version"], "defaults", loss, epochs, peer.epochs, ranks, report["cpu_s"])
+
+
+def run_peer(name: str, run: Run, folder: Path, environments: Path) -> dict[str, Any]:
+    """Let a peer's script work in the exchange folder, and return its report."""
+    (folder / "run.json").write_text(json.dumps(asdict(run)), encoding="utf-8")
+    command: list[str | Path] = [environment(name, environments), "-W", "ignore", PEER_FILES / f"{name}_peer.py"]
+    subprocess.run(command, check=True, stdout=sys.stderr, cwd=folder, env={**os.environ, **ONE_THREAD})
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return report
 
 
 def environment(name: str, folder: Path) -> Path:

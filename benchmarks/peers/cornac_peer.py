@@ -1,4 +1,4 @@
-"""Cornac's GRU4Rec with its defaults."""
+"""Cornac's GRU4Rec, with its defaults but for what the run sets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def prepare(log: Log, run: Run) -> Train:
     events = zip(log.session_of_event().tolist(), log.item_index.tolist(), strict=True)
     dataset = SequentialDataset.from_sit([(*event, row) for row, event in enumerate(events)], seed=run.seed)
     columns = np.array([dataset.iid_map[item] for item in range(log.num_items)])
-    model = GRU4Rec(loss=run.loss, n_epochs=run.epochs, seed=run.seed)
+    model = GRU4Rec(loss=run.loss, n_epochs=run.epochs, seed=run.seed, **run.settings)
     torch.manual_seed(run.seed)
 
     def train() -> Score:

@@ -1,7 +1,8 @@
 """What the scripts of the peers share: what they read and write, and the one evaluator.
 
 It needs numpy alone, so that it runs beside whatever a peer needs. A peer's script runs in the exchange folder: it
-reads run.json (a `Run`), train.npz and test.npz (`Log`s), trains, and writes ranks.npy and report.json.
+reads run.json (a `Run`) and train.npz (a `Log`), trains, and writes report.json; where there is a test.npz, too, it
+ranks, and writes ranks.npy.
 """
 
 from __future__ import annotations
@@ -9,19 +10,22 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 
-class Run(NamedTuple):
-    """What a peer is told; all else is its default."""
+@dataclass(frozen=True)
+class Run:
+    """What a peer is told; all else is its default. `settings` are under the peer's own names."""
 
     loss: str
     epochs: int
     seed: int
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 class Log(NamedTuple):
@@ -74,5 +78,6 @@ def run_peer(package: str, prepare: Callable[[Log, Run], Train]) -> None:
     began = time.process_time()
     score = train()
     report = {"version": version(package), "cpu_s": time.process_time() - began}
-    np.save("ranks.npy", rank_next_items(score, read_log(Path("test.npz"))))
+    if Path("test.npz").exists():
+        np.save("ranks.npy", rank_next_items(score, read_log(Path("test.npz"))))
     Path("report.json").write_text(json.dumps(report), encoding="utf-8")

@@ -1,4 +1,7 @@
-"""RecBole's GRU4Rec with its defaults: cross-entropy over all items after every prefix of every session."""
+"""RecBole's GRU4Rec: cross-entropy over all items after every prefix of every session.
+
+Its defaults hold but for what the run sets.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,7 @@ def prepare(log: Log, run: Run) -> Train:
             "seed": run.seed,
             "use_gpu": False,
             "show_progress": False,
+            **run.settings,
         },
     )
     write_sessions(Path("sessions/sessions.inter"), log)

@@ -1,4 +1,7 @@
-"""recpack's GRU4Rec with its defaults, but for keep_last: without it, recpack fails with torch from 2.6 on."""
+"""recpack's GRU4Rec, with its defaults but for what the run sets and keep_last.
+
+Without keep_last, recpack fails with torch from 2.6 on.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ def prepare(log: Log, run: Run) -> Train:
     rows = {"session": log.session_of_event(), "item": log.item_index, "row": np.arange(len(log.item_index))}
     matrix = InteractionMatrix(pd.DataFrame(rows), item_ix="item", user_ix="session", timestamp_ix="row")
     validation = matrix.users_in([0])  # it insists on some; with keep_last it decides nothing
-    estimator = GRU4RecNegSampling(loss_fn=run.loss, max_epochs=run.epochs, keep_last=True, seed=run.seed)
+    estimator = GRU4RecNegSampling(
+        loss_fn=run.loss, max_epochs=run.epochs, keep_last=True, seed=run.seed, **run.settings
+    )
 
     def train() -> Score:
         module = estimator.fit(matrix, (validation, validation)).model_.eval()
