@@ -119,12 +119,12 @@ def compare_peer(name: str, train: Log, test: Log, environments: Path, max_epoch
             folder = Path(exchange)
             write_log(folder / "train.npz", train)
             write_log(folder / "test.npz", test)
-            report = run_peer(name, Run(loss, epochs, seed), folder, environments)
+            report = train_peer(name, Run(loss, epochs, seed), folder, environments)
             ranks = np.load(folder / "ranks.npy")
         yield row(name, report["version"], "defaults", loss, epochs, peer.epochs, ranks, report["cpu_s"])
 
 
-def run_peer(name: str, run: Run, folder: Path, environments: Path) -> dict[str, Any]:
+def train_peer(name: str, run: Run, folder: Path, environments: Path) -> dict[str, Any]:
     """Let a peer's script work in the exchange folder, and return its report."""
     (folder / "run.json").write_text(json.dumps(asdict(run)), encoding="utf-8")
     command: list[str | Path] = [environment(name, environments), "-W", "ignore", PEER_FILES / f"{name}_peer.py"]

@@ -10,12 +10,13 @@ trains to its return, the first mini-batches of a process included: with Cornac,
 and lays the sessions out, too, with RecBole its cutting of sessions into prefixes is left out.
 
 Equal in all: 100 units, one GRU layer, 100 columns of item embedding, no dropout, targets per update ("batch"), loss.
-Cornac: all its settings. recpack: separate embeddings, clipnorm 1.0, uniform negatives drawn for each target, BPR-max
-without ELU; ours draws them so ("per target", the same work) or 2,048 shared ("shared", what one would choose). RecBole
-scores all items, for it has no more than one negative otherwise: beside it ours scores all ("all"), or 2,048 shared
-with the logQ correction; it has Adam and a dense layer, ours Adagrad and biases of items. It pads prefixes to 50 items
-by default, and it is measured with 4, the most that these sessions have, too. A peer's environment is made as by
-`accuracy.py`. One thread.
+Cornac: all settings. recpack: separate embeddings, clipnorm 1.0, uniform negatives, BPR-max without ELU; it scores all
+items and picks the negatives of each target from these scores, where ours draws and scores just as many for each target
+("per target") or 2,048 for the mini-batch ("shared"). RecBole has all items or a single negative; beside all of them,
+ours scores all, or 2,048 shared with the logQ correction. Its optimizer is Adam and it has a dense layer, ours has
+Adagrad and item biases. It pads prefixes, by default to 50 items; 4 is the longest of these sessions. Sessions of equal
+length favour those that pad: recpack's updates shrink as a batch's shorter sessions end. A peer's environment is made
+as by `accuracy.py`. One thread.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accuracy import PEERS, ROOT, run_peer
+from accuracy import PEERS, ROOT, train_peer
 from peers.exchange import Log, Run, write_log
 from train_step import EVENTS_PER_SESSION, Row, make_log, ratio
 
@@ -155,7 +156,7 @@ def peer_report(comparison: Comparison, train: Sessions, options: argparse.Names
     run = Run(comparison.loss, options.epochs, SEED, comparison.settings)
     with tempfile.TemporaryDirectory() as exchange:
         write_log(Path(exchange) / "train.npz", Log(train.item_index, train.offsets, train.num_items))
-        return run_peer(comparison.library, run, Path(exchange), options.environments)
+        return train_peer(comparison.library, run, Path(exchange), options.environments)
 
 
 def in_own_process(hyperparameters: HyperParameters, train: Sessions, epochs: int) -> float:

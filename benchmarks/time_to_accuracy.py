@@ -45,12 +45,12 @@ from gru4rec.training import Trainer
 
 METRICS = ("recall@20", "mrr@20")
 _COMMON = {
-    "loss": "bpr-max", "layers": [112], "embedding": 0, "constrained_embedding": True, "sample_alpha": 0.2,
+    "loss": "bpr-max", "embedding": 0, "constrained_embedding": True, "sample_alpha": 0.2,
     "dropout_p_embed": 0.4, "dropout_p_hidden": 0.2, "bpreg": 1.0, "elu_param": 0.5,
 }  # fmt: skip
 SETTINGS: dict[str, dict[str, Any]] = {  # under the authors' names
-    "2,048 negatives": {**_COMMON, "n_sample": 2048, "batch_size": 96, "learning_rate": 0.12},
-    "fast": {**_COMMON, "n_sample": 512, "batch_size": 48, "learning_rate": 0.1},
+    "2,048 negatives": {**_COMMON, "layers": [112], "n_sample": 2048, "batch_size": 96, "learning_rate": 0.12},
+    "fast": {**_COMMON, "layers": [96], "n_sample": 768, "batch_size": 48, "learning_rate": 0.1},
 }
 
 
