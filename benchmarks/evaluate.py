@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from memory import peak_growth
 from torch import Tensor
 
 from gru4rec.cli.output import note, print_table
@@ -119,22 +120,6 @@ def cpu_s(run: Callable[[], Any]) -> float:
     return time.process_time() - began
 
 
-def peak_growth_mib(run: Callable[[], Any]) -> float | None:
-    """Return by how much `run` raises the resident memory at its highest, where Linux tells."""
-    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    if not reset.exists():
-        return None
-    reset.write_text("5", encoding="ascii")  # the peak starts anew
-    before = _status_kib(status, "VmRSS")
-    run()
-    return (_status_kib(status, "VmHWM") - before) / 1024
-
-
-def _status_kib(status: Path, name: str) -> int:
-    lines = status.read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
-
-
 def measure(num_items: int, hidden_size: int, num_sessions: int, rounds: int, official: Path | None) -> dict[str, Any]:
     """Return a row of the table. It wants a fresh process: what others left of the memory would hide its growth."""
     torch.set_num_threads(1)
@@ -146,7 +131,7 @@ def measure(num_items: int, hidden_size: int, num_sessions: int, rounds: int, of
         "mm": lambda: products(network, targets, by_mm),
         "fastest": lambda: products(network, targets, linear),
     }
-    growth = {name: peak_growth_mib(runs[name]) for name in ("ours", "top")}
+    growth = {name: peak_growth(runs[name])[1] / 2**20 for name in ("ours", "top")}
     if official is not None and num_items <= OFFICIAL_ITEMS and hidden_size == 100:
         runs["authors"] = official_evaluation(official, network, sessions)
         _check_same_recall(runs["authors"](), compute_metrics(compute_ranks(network, sessions).ranks, ["recall@20"]))

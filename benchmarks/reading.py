@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+from memory import peak_growth
 
 from gru4rec.cli.output import print_table
 from gru4rec.data.reading import read_log
@@ -136,22 +136,14 @@ def size_bytes(sessions: Sessions) -> int:
     return sum(array.nbytes for array in arrays) + sum(sys.getsizeof(text) for array in texts for text in array)
 
 
-def memory_bytes(name: str) -> int:
-    """Return an entry of /proc/self/status: VmRSS is the memory held now, VmHWM the most that was held."""
-    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return 1024 * int(found[1]) if found else 0
-
-
 def measure_here(way: str, path: Path) -> dict[str, float]:
     """Read a log in this process, one way, and return what it took."""
     pa.set_cpu_count(1)
     read = read_log if way == "ours" else read_with_pandas
     read(path.with_stem(f"{path.stem}_small"))
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before, began, cpu_began = memory_bytes("VmRSS"), time.perf_counter(), time.process_time()
-    sessions = read(path)
-    taken = {"seconds": time.perf_counter() - began, "cpu_s": time.process_time() - cpu_began}
-    taken["peak_bytes"] = memory_bytes("VmHWM") - before
+    began, cpu_began = time.perf_counter(), time.process_time()
+    sessions, peak = peak_growth(lambda: read(path))
+    taken = {"seconds": time.perf_counter() - began, "cpu_s": time.process_time() - cpu_began, "peak_bytes": peak}
     return taken | ({"arrays_bytes": size_bytes(sessions)} if sessions else {})
 
 

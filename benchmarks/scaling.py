@@ -6,7 +6,8 @@ An epoch (at most so many mini-batches of it) of GRU4Rec with tied embeddings, h
 negatives, cross-entropy, on generated logs. Events and items: CPU time for a target, one thread, each log in turn.
 Threads: wall-clock time of one process. Side by side: processes of one thread each that start together, against one
 alone; on a busy machine they share what is left. Memory: the peak of a fresh process that trains and validates with
-`fit`, over what it held before, beside three times the parameters + twice the sessions' arrays + 100 MB.
+`fit`, the sessions' arrays included and what is loaded once left out, beside three times the parameters + twice the
+sessions' arrays + 100 MB.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from memory import peak_growth
 from train_step import make_log, make_step, ratio
 
 from gru4rec.cli.output import note, print_table
@@ -138,10 +140,13 @@ def _train_and_watch(num_events: int, num_items: int, result: Connection) -> Non
         loss_fn="cross-entropy", embedding="tied", batch_size=512, num_negatives=512, learning_rate=0.05
     )
     fit_trainer(Trainer(hyperparameters, small, seed=0), 1, small)  # what is loaded and made once
-    before = _reset_peak()
-    trainer = Trainer(hyperparameters, log, seed=0)
-    fit_trainer(trainer, 2, validation)
-    peak = _memory("VmHWM") - before
+
+    def train() -> Trainer:
+        trainer = Trainer(hyperparameters, log, seed=0)
+        fit_trainer(trainer, 2, validation)
+        return trainer
+
+    trainer, growth = peak_growth(train)
     parameters = sum(weight.nbytes for weight in trainer.network.weights.values())
     arrays = sum(array.nbytes for array in (log.item_index, log.offsets, log.times, log.session_ids))
     bound = 3 * parameters + 2 * arrays + 100e6
@@ -151,22 +156,10 @@ def _train_and_watch(num_events: int, num_items: int, result: Connection) -> Non
             "items": num_items,
             "parameters MB": parameters / 1e6,
             "arrays MB": arrays / 1e6,
-            "peak MB": peak / 1e6,
-            "of the bound": peak / bound,
+            "peak MB": (growth + arrays) / 1e6,
+            "of the bound": (growth + arrays) / bound,
         }
     )
-
-
-def _memory(field: str) -> int:
-    """Return a figure of this process in bytes; Linux only."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return 1024 * int(status.split(f"{field}:")[1].split()[0])
-
-
-def _reset_peak() -> int:
-    """Forget the peak of memory so far; return what is in use."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return _memory("VmRSS")
 
 
 def main() -> None:

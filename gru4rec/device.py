@@ -1,5 +1,7 @@
-"""Which device to compute on, and with how many threads. Apart from the estimators, so that trials and commands need
-no scikit-learn for it."""
+"""Which device to compute on, and with how many threads.
+
+Apart from the estimators, so that trials and commands need no scikit-learn for it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,6 @@ from contextlib import contextmanager
 import torch
 
 from gru4rec.errors import ParameterError
-from gru4rec.hyperparameters import Integer
 
 
 def resolve_device(device: str) -> torch.device:
@@ -42,14 +43,7 @@ def cpu_threads(number: int) -> Iterator[None]:
 
     Threads wait for one another at the end of each small product. Where another process has their core, that is most of
     the time: two threads on two busy cores were measured 20 times slower than one.
-
-    Raises
-    ------
-    ParameterError
-        When the number is no whole number, or less than 1.
     """
-    if expected := Integer(1).problem(number):
-        raise ParameterError(f"threads must be {expected}, got {number!r}")
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

@@ -40,7 +40,10 @@ def _on_own_threads(method: Method) -> Method:
 
     @wraps(method)
     def limited(self: GRU4Rec, *args: Any, **kwargs: Any) -> Any:
-        with cpu_threads(self.get_params(deep=False)["threads"]):
+        threads = self.get_params(deep=False)["threads"]
+        if expected := Integer(1).problem(threads):
+            raise ParameterError(f"threads must be {expected}, got {threads!r}")
+        with cpu_threads(threads):
             return method(self, *args, **kwargs)
 
     return cast("Method", limited)

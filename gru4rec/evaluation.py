@@ -15,14 +15,13 @@ from gru4rec.data.sessions import IntArray, ItemVocabulary, Sessions, ranges
 from gru4rec.errors import DataError, DivergedError, ParameterError
 from gru4rec.metrics import Ranks
 from gru4rec.nn.network import Network
-from gru4rec.nn.products import linear
+from gru4rec.nn.products import ROWS, linear, padded
 
 SESSIONS_AT_ONCE = 1024
 STATES_AT_ONCE = 4096
 ROWS_PER_TILE = 1024  # of states
 ITEMS_PER_TILE = 1024  # so a tile is 4 MiB: near enough to be counted fast; three of them are the bound on memory
 ROWS_OF_OWN = 128  # rows whose own scores are one product, of which only the diagonal is of use
-VECTOR = 16  # products of a multiple of so many rows are a tenth faster
 
 Steps = Literal["all", "last"]
 
@@ -98,7 +97,7 @@ def count_scores(network: Network, states: Tensor, targets: Tensor) -> tuple[Ten
     a score equals itself, and items of equal weights are tied.
     """
     num_blocks = math.ceil(len(states) / ROWS_PER_TILE)
-    size = math.ceil(len(states) / num_blocks / VECTOR) * VECTOR
+    size = math.ceil(len(states) / num_blocks / ROWS) * ROWS
     buffer = states.new_empty(ROWS_PER_TILE * ITEMS_PER_TILE)
     counts = []
     for block in zip(torch.split(states, size), torch.split(targets, size), strict=True):
@@ -113,9 +112,8 @@ def count_scores(network: Network, states: Tensor, targets: Tensor) -> tuple[Ten
 
 def own_scores(network: Network, states: Tensor, targets: Tensor) -> Tensor:
     """Return the score of each row's target, shape (rows, 1)."""
-    num_parts = math.ceil(len(states) / ROWS_OF_OWN)
-    parts = zip(states.tensor_split(num_parts), targets.tensor_split(num_parts), strict=True)
-    products = [linear(rows, network.output_table[items], network.item_bias[items]) for rows, items in parts]
+    parts = zip(torch.split(states, ROWS_OF_OWN), torch.split(targets, ROWS_OF_OWN), strict=True)
+    products = [linear(padded(rows), network.output_table[items], network.item_bias[items]) for rows, items in parts]
     return torch.cat([product.diagonal() for product in products]).unsqueeze(1)
 
 
@@ -138,13 +136,14 @@ def _count_tiles(
 def score_tiles(network: Network, states: Tensor, max_items: int) -> Iterator[tuple[int, Tensor]]:
     """Yield the scores of all items in tiles: the index of the first item, and a matrix that may be overwritten.
 
-    Tiles are of nearly equal width: a narrow rest would be a slow product, and one that may round differently.
+    Tiles are of nearly equal width: a narrow rest would be a slow product, and one that may round differently. Few rows
+    would be, too: with them torch's own products give items of equal weights scores that differ in the last bit.
     """
     num_tiles = math.ceil(network.num_items / max_items)
     tables, biases = network.output_table.tensor_split(num_tiles), network.item_bias.tensor_split(num_tiles)
-    first = 0
+    first, num_rows, states = 0, len(states), padded(states)
     for table, bias in zip(tables, biases, strict=True):
-        yield first, linear(states, table, bias)
+        yield first, linear(states, table, bias)[:num_rows]
         first += len(bias)
 
 

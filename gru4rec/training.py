@@ -201,7 +201,7 @@ class Trainer:
         touched = scored.touched
         gradients = [
             Gradient("output_table", touched, scored.d_table),
-            Gradient("item_bias", touched and touched.first(len(scored.d_bias)), scored.d_bias),
+            Gradient("item_bias", None if touched is None else touched.first(len(scored.d_bias)), scored.d_bias),
         ]
         if self.network.tied:
             scored.d_table.index_add_(0, scored.input_places, d_embedded)

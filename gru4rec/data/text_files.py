@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -29,12 +30,8 @@ def read_header(path: Path, delimiter: str) -> list[str]:
     ArrowInvalid
         When the file is no text of this kind.
     """
-    try:
-        with pa.csv.open_csv(path, parse_options=_parsing(delimiter)) as reader:
-            return list(reader.schema.names)
-    except pa.ArrowInvalid:
-        _check_widths(path, delimiter)
-        raise
+    with _ragged_rows_named(path, delimiter), pa.csv.open_csv(path, parse_options=_parsing(delimiter)) as reader:
+        return list(reader.schema.names)
 
 
 def text_batches(path: Path, delimiter: str, columns: list[str]) -> Iterator[list[pa.Array]]:
@@ -55,13 +52,12 @@ def text_batches(path: Path, delimiter: str, columns: list[str]) -> Iterator[lis
         include_columns=columns, column_types=types, null_values=["", "nan", "NaN"], strings_can_be_null=True
     )
     blocks = pa.csv.ReadOptions(block_size=BLOCK_BYTES)
-    try:
-        with pa.csv.open_csv(path, blocks, _parsing(delimiter), conversion) as reader:
-            for batch in reader:
-                yield batch.columns
-    except pa.ArrowInvalid:
-        _check_widths(path, delimiter)
-        raise
+    with (
+        _ragged_rows_named(path, delimiter),
+        pa.csv.open_csv(path, blocks, _parsing(delimiter), conversion) as reader,
+    ):
+        for batch in reader:
+            yield batch.columns
 
 
 def record_line(path: Path, delimiter: str, position: int) -> int:
@@ -72,6 +68,16 @@ def record_line(path: Path, delimiter: str, position: int) -> int:
 
 def _parsing(delimiter: str) -> pa.csv.ParseOptions:
     return pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+
+
+@contextmanager
+def _ragged_rows_named(path: Path, delimiter: str) -> Iterator[None]:
+    """Say which record has not as many fields as the header, where that is why a file cannot be read."""
+    try:
+        yield
+    except pa.ArrowInvalid:
+        _check_widths(path, delimiter)
+        raise
 
 
 def _check_widths(path: Path, delimiter: str) -> None:

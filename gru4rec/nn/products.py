@@ -1,7 +1,7 @@
 """The three matrix products of a layer, each by the fastest library that torch has for it.
 
-On CPUs torch multiplies single precision by MKL, which uses half of the vector width of some processors; oneDNN, which
-torch has too, makes code for the processor that it runs on. torch reaches it for such products only by the name that
+On CPUs torch multiplies single precision by MKL, which was measured at half the speed of oneDNN on an AMD EPYC; torch has
+oneDNN too, which makes code for the processor that it runs on. torch reaches it for such products only by the name that
 its compiler uses: no public one takes plain tensors. Where that name is missing, torch's own products are taken. oneDNN
 makes code once for each shape, so it is given only those that come up again and again.
 """
@@ -14,32 +14,39 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-ROWS = 16  # products of other numbers of rows are rare: an epoch's last mini-batches, where lanes drain
+ROWS = 16  # what comes up again and again has a multiple of so many rows, but where an epoch's lanes drain
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x @ weight.T + bias, shape (N, M), for x of shape (N, K) and weight of shape (M, K)."""
-    if _by_onednn(x, len(x)):
+    if _for_onednn(x):
         return _onednn(x, weight, bias)
     return functional.linear(x, weight, bias)
 
 
 def input_gradient(d_output: Tensor, weight: Tensor) -> Tensor:
     """Return the gradient of x in `linear`, d_output @ weight, shape (N, K)."""
-    if _by_onednn(d_output, len(d_output)):
+    if _for_onednn(d_output):
         return _onednn(d_output, weight.T, None)
     return d_output @ weight
 
 
 def weight_gradient(d_output: Tensor, x: Tensor) -> Tensor:
     """Return the gradient of the weight in `linear`, d_output.T @ x, shape (M, K)."""
-    if _by_onednn(x, len(x)):
+    if _for_onednn(x):
         return _onednn(d_output.T, x.T, None)
     return d_output.T @ x
 
 
-def _by_onednn(x: Tensor, num_rows: int) -> bool:
-    return _has_onednn and x.dtype == torch.float32 and x.device.type == "cpu" and num_rows % ROWS == 0 < num_rows
+def padded(x: Tensor) -> Tensor:
+    """Return x with rows of zeros below it, so that oneDNN takes it."""
+    return functional.pad(x, (0, 0, 0, -len(x) % ROWS))
+
+
+def _for_onednn(x: Tensor) -> bool:
+    """Whether oneDNN is to be used: it is there, and its code for so many rows is worth making."""
+    on_cpu = x.dtype == torch.float32 and x.device.type == "cpu"
+    return _linear_pointwise is not None and on_cpu and len(x) % ROWS == 0 < len(x)
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -59,4 +66,3 @@ def _find_linear_pointwise() -> Any:
 
 
 _linear_pointwise = _find_linear_pointwise()
-_has_onednn = _linear_pointwise is not None

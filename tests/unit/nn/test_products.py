@@ -17,7 +17,8 @@ def randn(*shape):
 
 @pytest.fixture(params=[True, False], ids=["onednn", "torch"])
 def library(request, monkeypatch):
-    monkeypatch.setattr(products, "_has_onednn", request.param and products._has_onednn)
+    if not request.param:
+        monkeypatch.setattr(products, "_linear_pointwise", None)
 
 
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), SHAPES)
@@ -40,6 +41,15 @@ def test_strided_parts_of_a_matrix_are_taken(library):
     torch.testing.assert_close(weight_gradient(gates[:, 100:200], x), gates[:, 100:200].T @ x, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("rows", [0, 1, products.ROWS, products.ROWS + 1])
+def test_padding_is_of_zeros_up_to_a_usual_number_of_rows(rows):
+    x = randn(rows, 5)
+    wide = products.padded(x)
+    assert len(wide) == -(-rows // products.ROWS) * products.ROWS
+    assert torch.equal(wide[:rows], x)
+    assert not wide[rows:].any()
+
+
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), SHAPES)
 def test_double_precision_stays_double(rows, inputs, outputs):
     x, weight = randn(rows, inputs).double(), randn(outputs, inputs).double()
@@ -49,7 +59,7 @@ def test_double_precision_stays_double(rows, inputs, outputs):
 def test_onednn_is_found_in_the_pinned_torch():
     """A torch that renames it would cost half the speed without a word."""
     if torch.backends.mkldnn.is_available():
-        assert products._has_onednn
+        assert products._linear_pointwise is not None
 
 
 @pytest.mark.parametrize("found", [None, lambda *_: torch.zeros(2, 4)], ids=["gone", "changed"])
