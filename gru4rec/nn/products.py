@@ -1,9 +1,9 @@
 """The three matrix products of a layer, each by the fastest library that torch has for it.
 
-On CPUs torch multiplies single precision by MKL, which was measured at half the speed of oneDNN on an AMD EPYC; torch has
-oneDNN too, which makes code for the processor that it runs on. torch reaches it for such products only by the name that
-its compiler uses: no public one takes plain tensors. Where that name is missing, torch's own products are taken. oneDNN
-makes code once for each shape, so it is given only those that come up again and again.
+On CPUs torch multiplies single precision by MKL, which was measured at half the speed of oneDNN on an AMD EPYC. torch
+has oneDNN too, which makes code for the processor that it runs on, but reaches it for such products only by the name
+that its compiler uses: no public one takes plain tensors. Where that name is missing, torch's own products are taken.
+oneDNN makes code once for each shape, so it is given only those that come up again and again.
 """
 
 from __future__ import annotations
