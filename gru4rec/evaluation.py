@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gru4rec.data.sessions import IntArray, ItemVocabulary, Sessions, ranges
+from gru4rec.device import denormals_as_zero
 from gru4rec.errors import DataError, DivergedError, ParameterError
 from gru4rec.metrics import Ranks
 from gru4rec.nn.network import Network
@@ -67,7 +68,7 @@ def compute_ranks(network: Network, sessions: Sessions, steps: Steps = "all") ->
     finite = all(bool(torch.stack(weight.aminmax()).isfinite().all()) for weight in network.weights.values())
     ranks = np.zeros(sessions.num_events, dtype=np.int64)
     num_tied = 0
-    with torch.inference_mode():
+    with torch.inference_mode(), denormals_as_zero():
         for positions, states in session_states(network, sessions, np.maximum(sessions.lengths - 1, 0), steps):
             order = np.argsort(sessions.item_index[positions + 1])
             positions = positions[order]

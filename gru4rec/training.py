@@ -14,6 +14,7 @@ from torch import Tensor
 from gru4rec.data.batching import lay_sessions
 from gru4rec.data.negatives import NegativeSampler
 from gru4rec.data.sessions import Sessions
+from gru4rec.device import denormals_as_zero
 from gru4rec.errors import DataError, DivergedError, ParameterError
 from gru4rec.evaluation import compute_ranks
 from gru4rec.hyperparameters import HyperParameters, Integer
@@ -106,8 +107,9 @@ class Trainer:
         self._lanes_per_step = grid.lanes_per_step.tolist()
 
     @torch.inference_mode()
-    def train_epoch(self) -> EpochResult:
-        """Pass once over the training log.
+    @denormals_as_zero()
+    def train_epoch(self, max_mini_batches: int | None = None) -> EpochResult:
+        """Pass once over the training log, or over its first `max_mini_batches` mini-batches: to see what it costs.
 
         Raises
         ------
@@ -124,6 +126,8 @@ class Trainer:
             rows_per_step = self._lanes_per_step[first : first + bptt]
             if self.hyperparameters.num_negatives == 0 and sum(rows_per_step) < 2:
                 break  # the last lane alone has no negatives left
+            if mini_batches == max_mini_batches:
+                break
             losses.append(self._update(first, rows_per_step, hidden))
             num_targets += sum(rows_per_step)
             mini_batches += 1
