@@ -22,10 +22,10 @@ from gru4rec.cli.output import print_table
 from gru4rec.data.reading import read_log
 from gru4rec.data.synthetic import generate_log
 from gru4rec.stopping import StoppingRule
+from tuning.presets import PRESETS
 from tuning.progress import Progress
 from tuning.ray_runtime import ray_for
 from tuning.search import SearchData, make_task, run_trials
-from tuning.space import PRESETS
 from tuning.spec import SearchSpec
 from tuning.terminal import captured_output
 

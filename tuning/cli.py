@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gru4rec.cli.options import FILE, FOLDER, json_option
+from gru4rec.cli.options import DURATION, FILE, FOLDER, json_option
 from gru4rec.cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -21,6 +24,20 @@ official_space_option = click.option(
 )
 
 
+def _budget_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that override [search] of a search.toml."""
+    options = [
+        click.option("--trials", type=click.IntRange(1), help="Configurations to try."),
+        click.option("--time-budget", "time_budget_s", type=DURATION, help="End the search after e.g. 90s, 15m or 2h."),
+        click.option("--epoch-budget", type=click.IntRange(1), help="End it after so many epochs over all trials."),
+        click.option("--until", help="End it when a trial reaches this, e.g. recall@20=0.70."),
+        click.option("--confirm", help="Train the best trials again with other seeds, e.g. 3x3: three, three times."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.group()
 def tune() -> None:
     """Search hyperparameters with Ray Tune, Optuna and ASHA."""
@@ -29,22 +46,27 @@ def tune() -> None:
 @tune.command()
 @click.argument("spec", type=FILE)
 @official_space_option
+@click.option("--estimate/--no-estimate", default=True, help="Train a little, and say what the search will cost.")
 @json_option
-def check(spec: Path, official_space: Path | None, as_json: bool) -> None:
-    """Check the file SPEC (search.toml) and its logs, and print it as resolved."""
+def check(spec: Path, official_space: Path | None, estimate: bool, as_json: bool) -> None:
+    """Check the file SPEC (search.toml) and its logs, print it as resolved, and estimate what it will cost."""
+    from tuning.estimate import estimate_cost
     from tuning.search import make_task, read_data
     from tuning.spec import read_spec, render_spec, to_dict
 
     specification = read_spec(spec, official_space)
     task = make_task(specification, read_data(specification))
+    cost = estimate_cost(specification, task) if estimate else None
     if as_json:
-        print_json(to_dict(specification))
+        print_json({**to_dict(specification), **({"estimate": asdict(cost)} if cost else {})})
         return
     click.echo(render_spec(specification), nl=False)
     note(
         f"train: {task.train.num_sessions:,} sessions, {task.train.num_targets:,} targets, "
         f"{task.train.num_items:,} items; validation: {task.validation.num_targets:,} targets of known items"
     )
+    if cost:
+        note(cost.render())
 
 
 @tune.command()
@@ -52,16 +74,34 @@ def check(spec: Path, official_space: Path | None, as_json: bool) -> None:
 @click.option("--out", type=FOLDER, required=True, help="Result folder; it must not exist, or be empty.")
 @click.option("--address", help="A running Ray cluster, e.g. 10.0.0.1:6379 or auto; default: this machine.")
 @official_space_option
+@_budget_options
+@click.option("--warm-start", multiple=True, type=FOLDER, help="An earlier search, whose best trials are tried first.")
 @click.option("-v", "--verbose", is_flag=True, help="Let Ray print here instead of to OUT/ray.log.")
 @json_option
-def run(spec: Path, out: Path, address: str | None, official_space: Path | None, verbose: bool, as_json: bool) -> None:
-    """Run the search of SPEC (search.toml), write the folder OUT, and export the best model to OUT/best."""
-    from tuning.result import result_folder
+def run(
+    spec: Path,
+    out: Path,
+    address: str | None,
+    official_space: Path | None,
+    warm_start: tuple[Path, ...],
+    verbose: bool,
+    as_json: bool,
+    **overrides: Any,
+) -> None:
+    """Run the search of SPEC (search.toml), write the folder OUT, and export the best model to OUT/best.
+
+    Ctrl-C ends the search and exports the best model so far; a second one ends at once, and keeps what was found.
+    """
+    from tuning.budget import INTERRUPTED
+    from tuning.result import load_result, result_folder
     from tuning.search import make_task, read_data, search_into
     from tuning.spec import read_spec
     from tuning.terminal import ProgressLine, captured_output
 
-    specification = read_spec(spec, official_space)
+    given = {name: value for name, value in overrides.items() if value is not None}
+    specification = replace(read_spec(spec, official_space), **given)
+    known = [point for folder in warm_start for point in load_result(folder).best_points()]
+    specification = replace(specification, space=specification.space.with_points(known))
     data = read_data(specification)
     task = make_task(specification, data)
     with (
@@ -71,8 +111,8 @@ def run(spec: Path, out: Path, address: str | None, official_space: Path | None,
         line = ProgressLine(terminal, specification.criterion.metric)
         result = search_into(path, specification, data, task, address=address, on_progress=line.show, on_stage=line.say)
     _print_result(result, as_json)
-    note(f"wrote {path}; the best model is {result.best_model}")
-    if result.interrupted:
+    note(f"{result.ended}; wrote {path}; the best model is {result.best_model}")
+    if result.ended == INTERRUPTED:
         raise click.Abort
 
 
@@ -107,12 +147,16 @@ def export(folder: Path, number: int | None, out: Path) -> None:
 def _print_result(result: SearchResult, as_json: bool, top: int = 10) -> None:
     import json
 
+    front = {record.number for record in result.pareto_front()} if result.spec.objectives else set()
     rows: list[dict[str, Any]] = [
         {
             "trial": record.number,
             **record.metrics,
+            **record.costs,
+            **({"pareto": "*" if record.number in front else ""} if front else {}),
             "best_epoch": record.best_epoch,
             "epochs": record.epochs,
+            "validated_on": record.validated_on,
             "state": record.state,
             "seconds": record.seconds,
             **record.hyperparameters,
@@ -121,17 +165,40 @@ def _print_result(result: SearchResult, as_json: bool, top: int = 10) -> None:
     ]
     metrics_file = result.best_model / "metrics.json"
     figures = json.loads(metrics_file.read_text(encoding="utf-8")) if metrics_file.exists() else {}
+    confirmed = [asdict(found) for found in result.confirmed]
     if as_json:
-        print_json({"folder": str(result.path), "trials": rows, "best": figures})
+        outcome = {"folder": str(result.path), "ended": result.ended, "elapsed_s": result.elapsed_s}
+        print_json({**outcome, "trials": rows, "confirmed": confirmed, "best": figures})
         return
-    metrics = list(result.best.metrics)
+    costs = [name for name in result.spec.objectives if name in result.best.costs]
     searched = [dimension.name for dimension in result.spec.space.dimensions]
     shown = [
         name for name in ("loss_fn", "hidden_size", "batch_size", "num_negatives", "learning_rate") if name in searched
     ]
-    print_table(rows[:top], ["trial", *metrics, "best_epoch", "epochs", "state", *shown])
-    if "test" in figures:
+    front_column = ["pareto"] if front else []
+    print_table(
+        rows[:top], ["trial", *result.best.metrics, *costs, *front_column, "best_epoch", "epochs", "state", *shown]
+    )
+    if result.confirmed:
         click.echo("")
-        table = [{"model on the test log": "best", **figures["test"]["metrics"]}]
-        table += [{"model on the test log": name, **values} for name, values in figures["baselines"].items()]
+        print_table(_confirmed_rows(result), ["trial with other seeds", *result.confirmed[0].metrics, "seeds"])
+    if "test" in figures:
+        test, metrics = figures["test"], list(figures["test"]["metrics"])
+        table = [
+            {"model on the test log": "best", **test["metrics"]},
+            {"model on the test log": "  95 % interval from", **{key: test["intervals"][key][0] for key in metrics}},
+            {"model on the test log": "  95 % interval to", **{key: test["intervals"][key][1] for key in metrics}},
+            *({"model on the test log": name, **values} for name, values in figures["baselines"].items()),
+        ]
+        click.echo("")
         print_table(table, list(table[0]))
+
+
+def _confirmed_rows(result: SearchResult) -> list[dict[str, Any]]:
+    """Return the mean metrics of each confirmed trial."""
+    rows: list[dict[str, Any]] = []
+    for found in result.confirmed:
+        seeds = len(next(iter(found.metrics.values())))
+        means = {key: statistics.fmean(values) for key, values in found.metrics.items()}
+        rows.append({"trial with other seeds": found.trial, **means, "seeds": seeds})
+    return rows

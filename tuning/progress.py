@@ -13,7 +13,7 @@ from typing import Any
 from ray import tune
 
 from gru4rec.hyperparameters import NAMES
-from tuning.spec import SearchSpec
+from tuning.spec import COSTS, SearchSpec
 
 RUNNING, FINISHED, STOPPED_BY_ASHA, STOPPED_EARLY, DIVERGED, FAILED, INTERRUPTED = (
     "running",
@@ -24,7 +24,7 @@ RUNNING, FINISHED, STOPPED_BY_ASHA, STOPPED_EARLY, DIVERGED, FAILED, INTERRUPTED
     "failed",
     "interrupted",
 )
-REPORTED = ("epoch", "loss", "events_per_second", "seconds")
+REPORTED = ("epoch", "loss", "events_per_second", "seconds", "validated_on")
 
 
 @dataclass
@@ -46,6 +46,10 @@ class TrialRecord:
         0 when there is none.
     metrics : dict of str to float
         At the best epoch.
+    validated_on : {'all', 'sample'}
+        The validation sessions that the metrics are of. An epoch measured on all goes before one measured on a sample.
+    costs : dict of str to float
+        Those among the search's objectives.
     seconds : float
         Training and validation.
     error : str
@@ -58,8 +62,14 @@ class TrialRecord:
     epochs: int = 0
     best_epoch: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    validated_on: str = "sample"
+    costs: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     error: str = ""
+
+    def quality(self, metric: str) -> tuple[bool, float]:
+        """Return what trials are ordered by: whether measured on all validation sessions, and the best value."""
+        return self.validated_on == "all", self.metrics.get(metric, -math.inf)
 
 
 @dataclass(frozen=True)
@@ -108,6 +118,17 @@ class SearchLog(tune.Callback):  # type: ignore[misc]  # Ray has no types
         self._on_progress = on_progress
         self._began = time.time()
 
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the search began."""
+        return time.time() - self._began
+
+    @property
+    def complete(self) -> bool:
+        """Whether all trials ended by themselves."""
+        states = [record.state for record in self.records.values()]
+        return len(states) == self._spec.trials and RUNNING not in states
+
     def __getstate__(self) -> dict[str, Any]:
         # Ray pickles its callbacks with the experiment; what draws on the user's terminal stays behind.
         return self.__dict__ | {"_on_progress": None}
@@ -128,13 +149,16 @@ class SearchLog(tune.Callback):  # type: ignore[misc]  # Ray has no types
         value = metrics[self._spec.criterion.metric]
         if math.isfinite(value):
             record.seconds += result["time_this_iter_s"]
-            if value > record.metrics.get(self._spec.criterion.metric, -math.inf):
+            if (result["validated_on"] == "all", value) > record.quality(self._spec.criterion.metric):
                 record.best_epoch, record.metrics = result["epoch"], metrics
+                record.validated_on = result["validated_on"]
+            record.costs = {name: result[name] for name in self._spec.objectives if name in COSTS}
             line = {
                 "trial": record.number,
                 **{key: result[key] for key in REPORTED},
                 **metrics,
-                "elapsed_s": round(time.time() - self._began, 3),
+                **record.costs,
+                "elapsed_s": round(self.elapsed_s, 3),
                 "node": result["node_ip"],
             }
             with self._epochs_file.open("a", encoding="utf-8") as file:
@@ -154,7 +178,7 @@ class SearchLog(tune.Callback):  # type: ignore[misc]  # Ray has no types
         for record in records:
             states[record.state] = states.get(record.state, 0) + 1
         done = len(records) - states.get(RUNNING, 0)
-        elapsed = time.time() - self._began
+        elapsed = self.elapsed_s
         left = elapsed / done * (self._spec.trials - done) if done else None
         if left is not None and self._spec.time_budget_s is not None:
             left = min(left, max(0.0, self._spec.time_budget_s - elapsed))
@@ -181,7 +205,7 @@ class SearchLog(tune.Callback):  # type: ignore[misc]  # Ray has no types
 def best_record(records: list[TrialRecord], metric: str) -> TrialRecord | None:
     """Return the trial with the best epoch, the earliest of equals."""
     measured = [record for record in records if metric in record.metrics]
-    return max(measured, key=lambda record: (record.metrics[metric], -record.number), default=None)
+    return max(measured, key=lambda record: (*record.quality(metric), -record.number), default=None)
 
 
 def _state(record: TrialRecord, result: dict[str, Any], spec: SearchSpec) -> str:

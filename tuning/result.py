@@ -4,6 +4,7 @@
 search.toml      the specification as resolved, every default written out
 epochs.ndjson    one line per epoch of each trial, written while it runs
 trials.parquet   one row per trial
+search.json      how the search ended, and what confirming the best trials brought
 report.html      learning curves (when plotly is installed)
 best/            the model folder of the winner
 ray/, ray.log    Ray's own state and messages
@@ -12,11 +13,12 @@ ray/, ray.log    Ray's own state and messages
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,14 @@ import pandas as pd
 from gru4rec.errors import SearchError
 from gru4rec.files import atomic_file
 from gru4rec.hyperparameters import NAMES
-from tuning.progress import INTERRUPTED, TrialRecord, best_record
-from tuning.space import Dimension, Value
-from tuning.spec import SearchSpec, read_spec, render_spec
+from tuning.budget import ALL_TRIALS
+from tuning.confirm import Confirmation
+from tuning.progress import TrialRecord, best_record
+from tuning.spec import COSTS, SearchSpec, read_spec, render_spec
 
-SPEC, EPOCHS, TRIALS, BEST, REPORT = "search.toml", "epochs.ndjson", "trials.parquet", "best", "report.html"
+SPEC, EPOCHS, TRIALS, SEARCH = "search.toml", "epochs.ndjson", "trials.parquet", "search.json"
+BEST, REPORT = "best", "report.html"
+WARM_START_TRIALS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,27 +48,38 @@ class SearchResult:
     spec : SearchSpec
     trials : list of TrialRecord
         In the order of their numbers.
+    ended : str
+        Why the search ended, one of the words of `tuning.budget`.
+    elapsed_s : float
+        From the start of the trials to their end.
+    confirmed : list of Confirmation
+        The best trials with other seeds, when that was asked for.
     """
 
     path: Path
     spec: SearchSpec
     trials: list[TrialRecord]
+    ended: str = ALL_TRIALS
+    elapsed_s: float = 0.0
+    confirmed: list[Confirmation] = field(default_factory=list)
 
     @property
     def best(self) -> TrialRecord:
-        """The trial with the best epoch.
+        """The trial with the best epoch; among those confirmed with other seeds, the one with the best mean.
 
         Raises
         ------
         SearchError
             When no trial has a finite metric.
         """
-        best = best_record(self.trials, self.spec.criterion.metric)
+        metric = self.spec.criterion.metric
+        if self.confirmed:
+            return self.trial(max(self.confirmed, key=lambda found: found.mean(metric)).trial)
+        best = best_record(self.trials, metric)
         if best is None:
             reasons = sorted({record.error for record in self.trials if record.error})
             raise SearchError(
-                f"none of {len(self.trials)} trials reported {self.spec.criterion.metric}"
-                + (f": {reasons[0]}" if reasons else "")
+                f"none of {len(self.trials)} trials reported {metric}" + (f": {reasons[0]}" if reasons else "")
             )
         return best
 
@@ -81,20 +97,32 @@ class SearchResult:
         raise SearchError(f"there is no trial {number}; this search has trials 0 to {len(self.trials) - 1}")
 
     @property
-    def interrupted(self) -> bool:
-        """Whether the search ended before its trials did, and not by its time budget."""
-        ended = len(self.trials) == self.spec.trials and all(record.state != INTERRUPTED for record in self.trials)
-        return not ended and self.spec.time_budget_s is None
-
-    @property
     def best_model(self) -> Path:
         """The model folder of the winner."""
         return self.path / BEST
 
     def leaderboard(self) -> list[TrialRecord]:
-        """Return the trials, the best first; those without a metric last."""
+        """Return the trials, the best first; those measured on a sample after those measured on all sessions."""
         metric = self.spec.criterion.metric
-        return sorted(self.trials, key=lambda record: (-record.metrics.get(metric, -1.0), record.number))
+        return sorted(self.trials, key=lambda record: (*record.quality(metric), -record.number), reverse=True)
+
+    def best_points(self, count: int = WARM_START_TRIALS) -> list[dict[str, Any]]:
+        """Return the hyperparameters of the best trials, for another search to begin with."""
+        return [trial.hyperparameters for trial in self.leaderboard()[:count] if trial.best_epoch > 0]
+
+    def pareto_front(self) -> list[TrialRecord]:
+        """Return the trials that no other beats in one objective without losing in another, the best metric first."""
+        names = [self.spec.criterion.metric, *self.spec.objectives]
+        measured = [trial for trial in self.leaderboard() if trial.best_epoch > 0]
+        values = {
+            trial.number: [-trial.costs[name] if name in COSTS else trial.metrics[name] for name in names]
+            for trial in measured
+        }
+        return [
+            trial
+            for trial in measured
+            if not any(_dominates(values[other.number], values[trial.number]) for other in measured)
+        ]
 
     def epochs(self) -> pd.DataFrame:
         """Return the learning curves: a row per epoch of each trial."""
@@ -129,8 +157,8 @@ def result_folder(path: str | Path, spec: SearchSpec) -> Iterator[Path]:
         raise
 
 
-def write_trials(path: Path, trials: list[TrialRecord]) -> None:
-    """Write trials.parquet."""
+def write_result(result: SearchResult) -> None:
+    """Write search.json and trials.parquet."""
     rows = [
         {
             "trial": record.number,
@@ -138,18 +166,29 @@ def write_trials(path: Path, trials: list[TrialRecord]) -> None:
             "epochs": record.epochs,
             "best_epoch": record.best_epoch,
             **record.metrics,
+            "validated_on": record.validated_on,
+            **record.costs,
             "seconds": record.seconds,
             "seed": record.seed,
             "error": record.error,
             **{name: record.hyperparameters.get(name) for name in NAMES},
+            "hyperparameters": json.dumps(record.hyperparameters),
         }
-        for record in trials
+        for record in result.trials
     ]
     frame = pd.DataFrame(rows)
     for name in NAMES:
-        if frame[name].map(type).nunique() > 1 and frame[name].map(lambda value: isinstance(value, str)).any():
+        if rows and any(isinstance(value, str) for value in frame[name]):
             frame[name] = frame[name].map(lambda value: value if value is None else str(value))
-    with atomic_file(path / TRIALS) as temporary:
+    outcome = {
+        "ended": result.ended,
+        "elapsed_s": round(result.elapsed_s, 3),
+        "epochs": sum(record.epochs for record in result.trials),
+        "confirmed": [dataclasses.asdict(found) for found in result.confirmed],
+    }
+    with atomic_file(result.path / SEARCH) as temporary:
+        temporary.write_text(json.dumps(outcome, indent=2) + "\n", encoding="utf-8")
+    with atomic_file(result.path / TRIALS) as temporary:
         frame.to_parquet(temporary, index=False)
 
 
@@ -169,32 +208,27 @@ def load_result(path: str | Path) -> SearchResult:
     spec = read_spec(path / SPEC)
     rows = pd.read_parquet(path / TRIALS).astype(object)
     records = rows.where(rows.notna(), None).to_dict(orient="records")
-    return SearchResult(path, spec, [_record(row, spec) for row in records])
+    outcome = json.loads((path / SEARCH).read_text(encoding="utf-8"))
+    confirmed = [Confirmation(**found) for found in outcome["confirmed"]]
+    trials = [_record(row, spec) for row in records]
+    return SearchResult(path, spec, trials, outcome["ended"], outcome["elapsed_s"], confirmed)
 
 
 def _record(row: Mapping[Any, Any], spec: SearchSpec) -> TrialRecord:
-    searched = {
-        dimension.name: _restore(dimension, row[dimension.name])
-        for dimension in spec.space.dimensions
-        if row[dimension.name] is not None
-    }
     return TrialRecord(
         number=int(row["trial"]),
         seed=int(row["seed"]),
-        hyperparameters={**spec.space.fixed, **searched},
+        hyperparameters=json.loads(row["hyperparameters"]),
         state=row["state"],
         epochs=int(row["epochs"]),
         best_epoch=int(row["best_epoch"]),
         metrics={key: float(value) for key, value in row.items() if "@" in key and value is not None},
+        validated_on=row["validated_on"],
+        costs={name: float(row[name]) for name in spec.objectives if name in COSTS and row.get(name) is not None},
         seconds=float(row["seconds"]),
         error=row["error"],
     )
 
 
-def _restore(dimension: Dimension, value: Any) -> Value:
-    """Return the value that the sampler chose: a table column has one type, and numbers beside gaps are floats."""
-    if dimension.kind == "int":
-        return int(value)
-    if dimension.kind == "float":
-        return float(value)
-    return next(option for option in dimension.options if option == value or str(option) == value)
+def _dominates(one: list[float], other: list[float]) -> bool:
+    return one != other and all(mine >= theirs for mine, theirs in zip(one, other, strict=True))

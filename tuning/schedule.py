@@ -1,8 +1,8 @@
-"""ASHA across all trials, on the metric of the same `StoppingRule` that stops each trial by itself.
+"""ASHA across all trials, on the value by which each trial's own `EarlyStopping` judges it: its best so far.
 
-Ray's scheduler is the stopping variant of ASHA (Li et al., "A System for Massively Parallel Hyperparameter Tuning",
-MLSys 2020): at the epochs grace_period * reduction_factor ** k a trial goes on only while it is among the best
-1 / reduction_factor of those that got there before it. Ours differs in what a NaN does.
+The stopping variant of ASHA (Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020): at the
+epochs grace_period * reduction_factor ** k a trial goes on only while it is among the best 1 / reduction_factor of
+those that got there. It differs from Ray's in what it compares, see `Asha`.
 """
 
 from __future__ import annotations
@@ -10,46 +10,52 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ray.tune.schedulers import ASHAScheduler
+from ray.tune.schedulers import FIFOScheduler
 
 from tuning.spec import SearchSpec
 
 
-class Asha(ASHAScheduler):  # type: ignore[misc]  # Ray has no types
-    """Ray's ASHA, except that a metric that is not finite stops its trial and leaves no mark on the rungs."""
+class Asha(FIFOScheduler):  # type: ignore[misc]  # Ray has no types
+    """Stops trials at the rungs.
+
+    Compared is a trial's best value up to the rung, so that a dip does not end a good trial, and a trial that lost its
+    patience before a rung is compared there as well. A value that is not finite stops its trial and leaves no mark.
+
+    Parameters
+    ----------
+    metric : str
+        Reported, to see whether it is finite. 'best' is what is compared.
+    max_epochs : int
+    rungs : list of int
+        Epochs, rising.
+    reduction_factor : int
+    """
+
+    def __init__(self, metric: str, max_epochs: int, rungs: list[int], reduction_factor: int) -> None:
+        super().__init__()
+        self._metric = metric
+        self.max_epochs = max_epochs
+        self.reduction_factor = reduction_factor
+        self.values: dict[int, dict[str, float]] = {rung: {} for rung in rungs}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if not math.isfinite(result[self._metric]):
+        epoch = result["epoch"]
+        if not math.isfinite(result[self.metric]) or epoch >= self.max_epochs:
             return str(self.STOP)
-        return str(super().on_trial_result(tune_controller, trial, result))
+        values = self.values.get(epoch)
+        if values is None:
+            return str(self.CONTINUE)
+        own = values.setdefault(trial.trial_id, result["best"])
+        better = sum(value > own for value in values.values())
+        return str(self.STOP if better >= max(1, len(values) / self.reduction_factor) else self.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        if math.isfinite(result.get(self._metric, math.nan)):
-            super().on_trial_complete(tune_controller, trial, result)
+        if result.get("stopped_early"):
+            for rung, values in self.values.items():
+                if rung >= result["epoch"]:
+                    values.setdefault(trial.trial_id, result["best"])
 
 
 def make_scheduler(spec: SearchSpec) -> Asha:
     """Return the scheduler of a search."""
-    return Asha(
-        time_attr="epoch",
-        metric=spec.criterion.metric,
-        mode="max",
-        max_t=spec.max_epochs,
-        grace_period=spec.grace_period,
-        reduction_factor=spec.reduction_factor,
-        brackets=1,
-    )
-
-
-def rungs(spec: SearchSpec) -> list[int]:
-    """Return the epochs at which ASHA compares trials.
-
-    >>> from tuning.space import Space
-    >>> rungs(SearchSpec(Space(()), max_epochs=10))
-    [3, 9]
-    """
-    epochs, rung = [], int(spec.grace_period)
-    while rung < spec.max_epochs:
-        epochs.append(rung)
-        rung *= spec.reduction_factor
-    return epochs
+    return Asha(spec.criterion.metric, spec.max_epochs, spec.rungs, spec.reduction_factor)

@@ -13,7 +13,7 @@ from ray import tune as ray_tune
 
 from gru4rec.baselines import BASELINES
 from gru4rec.data.reading import read_log
-from gru4rec.data.sessions import Sessions, concatenate_sessions
+from gru4rec.data.sessions import Sessions, concatenate_sessions, sample_sessions
 from gru4rec.device import resolve_device
 from gru4rec.errors import DataError, SearchError, SpecificationError
 from gru4rec.fitting import align_validation, fit_trainer
@@ -22,13 +22,15 @@ from gru4rec.metrics import compute_metrics, metric_keys
 from gru4rec.model import Model
 from gru4rec.model_folder import save_model
 from gru4rec.training import Trainer
+from tuning.budget import ALL_TRIALS, INTERRUPTED, Budget
+from tuning.confirm import confirm_trials
 from tuning.progress import Progress, SearchLog, TrialRecord
 from tuning.ray_runtime import ray_for
 from tuning.report import write_report
-from tuning.result import EPOCHS, SearchResult, result_folder, write_trials
+from tuning.result import BEST, EPOCHS, SearchResult, result_folder, write_result
 from tuning.schedule import make_scheduler
 from tuning.searcher import make_searcher
-from tuning.spec import SearchSpec
+from tuning.spec import COSTS, SearchSpec
 from tuning.trainable import GRU4RecTrainable, TrialTask
 
 
@@ -124,11 +126,14 @@ def search_into(
     say("starting Ray")
     with ray_for(spec, address) as slots:
         say(f"searching: {spec.trials} trials, {slots} at a time")
-        trials = run_trials(spec, task, path, slots, on_progress)
-    write_trials(path, trials)
-    result = SearchResult(path, spec, trials)
+        result = run_trials(spec, task, path, slots, on_progress)
+        if result.ended != INTERRUPTED and spec.confirmed is not None:
+            count, seeds = spec.confirmed
+            best = [trial for trial in result.leaderboard()[:count] if trial.best_epoch > 0]
+            result = dataclasses.replace(result, confirmed=confirm_trials(spec, task, best, seeds, say))
+            write_result(result)
     write_report(result)
-    export_trial(result, result.best, path / "best", data, say)
+    export_trial(result, result.best, path / BEST, data, say)
     return result
 
 
@@ -144,11 +149,20 @@ def make_task(spec: SearchSpec, data: SearchData) -> TrialTask:
     if train.num_targets == 0:
         raise DataError(f"no session of the training log has two events or more ({train.num_sessions:,} sessions)")
     validation = align_validation(data.validation, train)
-    metrics = dict.fromkeys([spec.criterion.metric, *metric_keys([20])])
+    asked = [name for name in (spec.criterion.metric, *spec.objectives) if name not in COSTS]
+    if spec.target is not None:
+        asked.append(spec.target[0])
+    fully_from = spec.rungs[-1] if spec.rungs else 1
+    sample = None
+    if spec.validation_sample_size is not None and fully_from > 1:
+        sample = sample_sessions(validation, spec.validation_sample_size, spec.seed).without_ids()
     return TrialTask(
         train=train.without_ids(),
         validation=validation.without_ids(),
-        metrics=tuple(metrics),
+        sample=sample,
+        validated_fully_from=fully_from if sample is not None else 1,
+        metrics=tuple(dict.fromkeys([*asked, *metric_keys([20])])),
+        costs=tuple(name for name in spec.objectives if name in COSTS),
         criterion=spec.criterion,
         max_epochs=spec.max_epochs,
         threads=spec.cpus_per_trial,
@@ -162,37 +176,49 @@ def run_trials(
     path: Path,
     slots: int,
     on_progress: Callable[[Progress], None] | None = None,
-) -> list[TrialRecord]:
-    """Run the trials on the Ray of this process; return their records in the order of their numbers."""
+) -> SearchResult:
+    """Run the trials on the Ray of this process; what they found is written however it ends."""
     log = SearchLog(spec, path / EPOCHS, on_progress)
+    budget = Budget(spec)
+    spec_of_trials = dataclasses.replace(spec, space=spec.space.for_catalogue(task.train.num_items))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _make_tuner(spec_of_trials, task, path, slots, log, budget).fit()
+    finally:
+        ended = budget.reason or (ALL_TRIALS if log.complete else INTERRUPTED)
+        log.close()
+        result = SearchResult(path, spec, [log.records[number] for number in sorted(log.records)], ended, log.elapsed_s)
+        write_result(result)
+    return result
+
+
+def _make_tuner(
+    spec: SearchSpec, task: TrialTask, path: Path, slots: int, log: SearchLog, budget: Budget
+) -> ray_tune.Tuner:
     trainable = ray_tune.with_resources(
         ray_tune.with_parameters(GRU4RecTrainable, task=task), {"cpu": spec.cpus_per_trial, "gpu": spec.gpus_per_trial}
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tuner = ray_tune.Tuner(
-            trainable,
-            tune_config=ray_tune.TuneConfig(
-                search_alg=make_searcher(spec, study_name=str(path)),
-                scheduler=make_scheduler(spec),
-                num_samples=spec.trials,
-                max_concurrent_trials=slots,
-                time_budget_s=spec.time_budget_s,
-                reuse_actors=True,
-                trial_name_creator=_trial_name,
-                trial_dirname_creator=_trial_name,
-            ),
-            run_config=ray_tune.RunConfig(
-                name="search",
-                storage_path=str(path / "ray"),
-                callbacks=[log],
-                checkpoint_config=ray_tune.CheckpointConfig(checkpoint_at_end=False),
-                verbose=0,
-            ),
-        )
-        tuner.fit()
-    log.close()
-    return [log.records[number] for number in sorted(log.records)]
+    return ray_tune.Tuner(
+        trainable,
+        tune_config=ray_tune.TuneConfig(
+            search_alg=make_searcher(spec, study_name=str(path)),
+            scheduler=make_scheduler(spec),
+            num_samples=spec.trials,
+            max_concurrent_trials=slots,
+            reuse_actors=True,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=ray_tune.RunConfig(
+            name="search",
+            storage_path=str(path / "ray"),
+            callbacks=[log],
+            stop=budget,
+            checkpoint_config=ray_tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
+    )
 
 
 def export_trial(
@@ -239,7 +265,10 @@ def _figures(result: SearchResult, trial: TrialRecord, model: Model, data: Searc
         "trained_on": "train_full" if result.spec.refit else "train",
         "search": {"trials": len(result.trials), "epochs": sum(record.epochs for record in result.trials)},
         "validation": trial.metrics,
+        "validated_on": trial.validated_on,
     }
+    if confirmed := [found.metrics for found in result.confirmed if found.trial == trial.number]:
+        figures["confirmed"] = confirmed[0]
     if data.test is not None:
         evaluation = model.evaluate(data.test)
         history, _ = (_refit_data(data) if result.spec.refit else data.train).with_items_of(model.items)

@@ -9,28 +9,83 @@ one is FAIL.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import pickle
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.trial import TrialState
-from ray.tune.search.optuna import OptunaSearch
+from ray.tune.search import Searcher
 
-from tuning.space import Space, Suggests
-from tuning.spec import SearchSpec
+from tuning.space import Space
+from tuning.spec import COSTS, SearchSpec
+
+STARTUP_TRIALS = 10
 
 
-@dataclass(frozen=True)
-class TrialSuggestion:
-    """Turns an Optuna trial into a Ray configuration: hyperparameters, the trial's number and its seed."""
+class OptunaSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
+    """Asks an Optuna study for configurations, and tells it how they ended.
 
-    space: Space
-    seed: int
+    Parameters
+    ----------
+    space : Space
+        Its points come first.
+    study : optuna.Study
+        One direction for each of `objectives`.
+    objectives : list of str
+        The criterion's metric, then what else is to be optimised; all of it is in the reports of trials.
+    max_epochs : int
+        From this epoch on a trial has run to its end.
+    seed : int
+        Of the search; each trial's own seed derives from it and the trial's number.
+    """
 
-    def __call__(self, trial: Suggests) -> dict[str, Any]:
-        values = self.space.suggest(trial)
-        return {**values, "trial": trial.number, "seed": trial_seed(self.seed, trial.number)}
+    def __init__(self, space: Space, study: optuna.Study, objectives: list[str], max_epochs: int, seed: int) -> None:
+        super().__init__(metric=objectives[0], mode="max")
+        self.space = space
+        self.study = study
+        self.objectives = objectives
+        self.max_epochs = max_epochs
+        self.seed = seed
+        self.running: dict[str, optuna.Trial] = {}
+        for point in space.labelled_points():
+            study.enqueue_trial(point)
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        trial = self.running[trial_id] = self.study.ask()
+        return {**self.space.suggest(trial), "trial": trial.number, "seed": trial_seed(self.seed, trial.number)}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        self._report(self.running[trial_id], result)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        trial = self.running.pop(trial_id, None)
+        if trial is None:
+            return
+        if error:
+            self.study.tell(trial, state=TrialState.FAIL)
+        elif result is not None and self._report(trial, result) and self._ran_to_its_end(result):
+            self.study.tell(trial, [result["best"], *(result[name] for name in self.objectives[1:])])
+        else:
+            self.study.tell(trial, state=TrialState.PRUNED)
+
+    def _report(self, trial: optuna.Trial, result: dict[str, Any]) -> bool:
+        """Report an epoch's value; False when it is not finite."""
+        finite = math.isfinite(result[self.metric])
+        if finite and len(self.objectives) == 1:  # Optuna takes no intermediate values of several objectives
+            trial.report(result[self.metric], result["epoch"])
+        return finite
+
+    def _ran_to_its_end(self, result: dict[str, Any]) -> bool:
+        return bool(result["stopped_early"]) or result["epoch"] >= self.max_epochs
+
+    def save(self, checkpoint_path: str) -> None:
+        Path(checkpoint_path).write_bytes(pickle.dumps(self.__dict__))
+
+    def restore(self, checkpoint_path: str) -> None:
+        self.__dict__.update(pickle.loads(Path(checkpoint_path).read_bytes()))
 
 
 def trial_seed(search_seed: int, trial: int) -> int:
@@ -38,45 +93,25 @@ def trial_seed(search_seed: int, trial: int) -> int:
     return int(np.random.SeedSequence([search_seed, trial]).generate_state(1)[0])
 
 
-class TruthfulOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray has no types
-    """See the module's text. Values are reported to Optuna by epoch."""
+def make_searcher(spec: SearchSpec, study_name: str) -> OptunaSearcher:
+    """Return the searcher of a search.
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        if math.isfinite(result[self.metric]):
-            self._ot_trials[trial_id].report(result[self.metric], result["epoch"])
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        trial = self._ot_trials[trial_id]
-        if trial_id in self._completed_trials:
-            return
-        self._completed_trials.add(trial_id)
-        value = (result or {}).get(self.metric)
-        if error:
-            self._ot_study.tell(trial, state=TrialState.FAIL)
-        elif result is None or value is None or not math.isfinite(value):
-            self._ot_study.tell(trial, state=TrialState.PRUNED)
-        else:
-            trial.report(value, result["epoch"])
-            if result["stopped_early"] or result["epoch"] >= self._max_epochs:
-                self._ot_study.tell(trial, result["best"])
-            else:
-                self._ot_study.tell(trial, state=TrialState.PRUNED)
-
-    def set_max_epochs(self, max_epochs: int) -> None:
-        """Say from which epoch on a trial counts as complete."""
-        self._max_epochs = max_epochs
-
-
-def make_searcher(spec: SearchSpec, study_name: str) -> TruthfulOptunaSearch:
-    """Return the searcher of a search; `study_name` must not have been used before."""
-    startup = max(1, min(10, spec.trials // 2))
-    searcher = TruthfulOptunaSearch(
-        TrialSuggestion(spec.space, spec.seed),
-        metric=spec.criterion.metric,
-        mode="max",
-        points_to_evaluate=spec.space.fitted_points(),
-        sampler=optuna.samplers.TPESampler(seed=spec.seed, n_startup_trials=startup),
+    TPE models parameters that exist together jointly (`group`), so that those of one loss do not blur another's.
+    """
+    objectives = [spec.criterion.metric, *spec.objectives]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.TPESampler(
+            seed=spec.seed,
+            n_startup_trials=max(1, min(STARTUP_TRIALS, spec.trials // 2)),
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+        )
+    study = optuna.create_study(
+        sampler=sampler,
+        pruner=optuna.pruners.NopPruner(),
         study_name=study_name,
+        directions=["minimize" if name in COSTS else "maximize" for name in objectives],
     )
-    searcher.set_max_epochs(spec.max_epochs)
-    return searcher
+    return OptunaSearcher(spec.space, study, objectives, spec.max_epochs, spec.seed)

@@ -1,19 +1,19 @@
-"""Search spaces over the hyperparameters: dimensions, conditions between them, presets, known-good points.
+"""Search spaces over the hyperparameters: dimensions and conditions between them, or a function in Optuna's style.
 
 A dimension exists only while its `when` holds, so the sampler never wastes a trial on a parameter without effect.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from gru4rec.errors import ParameterError
 from gru4rec.hyperparameters import HyperParameters
-from gru4rec.presets import preset
 
 Value = float | int | str | bool
 Kind = Literal["float", "int", "choice"]
@@ -24,8 +24,10 @@ class Suggests(Protocol):
 
     number: int
 
-    def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float: ...
-    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int: ...
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float: ...
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int: ...
     def suggest_categorical(self, name: str, choices: tuple[Value, ...]) -> Value: ...
 
 
@@ -63,20 +65,22 @@ class Dimension:
         """Whether the dimension exists beside these values."""
         return all(values.get(name) in allowed for name, allowed in self.when.items())
 
-    def suggest(self, trial: Suggests) -> Value:
-        """Let the sampler choose a value."""
+    def suggest(self, trial: Suggests, label: str) -> Value:
+        """Let the sampler, which knows the dimension by its label, choose a value."""
         if self.kind == "float":
-            return trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
+            return trial.suggest_float(label, self.low, self.high, step=self.step, log=self.log)
         if self.kind == "int":
-            return trial.suggest_int(self.name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
+            return trial.suggest_int(label, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
         if self.kind == "choice":
-            return trial.suggest_categorical(self.name, self.options)
+            return trial.suggest_categorical(label, self.options)
         raise ParameterError(f"kind of {self.name} must be float, int or choice, got {self.kind!r}")
 
-    def nearest(self, value: Value) -> Value | None:
-        """Return the value of the range that is nearest to `value`; None when a choice lacks it."""
+    def nearest(self, value: Value | None) -> Value | None:
+        """Return the value of the range that is nearest to `value`; None when a choice lacks it, or it is no number."""
         if self.kind == "choice":
             return value if value in self.options else None
+        if value is None or isinstance(value, str):
+            return None
         bounded = min(max(float(value), self.low), self.high)
         if self.step is not None:
             bounded = self.low + round((bounded - self.low) / self.step) * self.step
@@ -91,7 +95,8 @@ class Space:
     Parameters
     ----------
     dimensions : tuple of Dimension
-        Each after those that its `when` names.
+        Each after those that its `when` names. A name may come up again, with a `when` that excludes the others': a
+        learning rate for each optimizer.
     fixed : mapping of str to value
         Hyperparameters that every trial has.
     points : tuple of mappings
@@ -107,25 +112,102 @@ class Space:
         values: dict[str, Any] = dict(self.fixed)
         for dimension in self.dimensions:
             if dimension.active(values):
-                values[dimension.name] = dimension.suggest(trial)
+                values[dimension.name] = dimension.suggest(trial, self.label(dimension))
         return values
+
+    def label(self, dimension: Dimension) -> str:
+        """Return the sampler's name of a dimension: one name must not have two ranges."""
+        if sum(other.name == dimension.name for other in self.dimensions) == 1:
+            return dimension.name
+        return " ".join([dimension.name, *(str(value) for values in dimension.when.values() for value in values)])
 
     def fitted_points(self) -> list[dict[str, Value]]:
         """Return the points brought into the ranges; what contradicts the space or the constants is left out."""
+        return [{dimension.name: value for dimension, value in point} for point in self._fit()]
+
+    def labelled_points(self) -> list[dict[str, Value]]:
+        """Return the fitted points under the sampler's names."""
+        return [{self.label(dimension): value for dimension, value in point} for point in self._fit()]
+
+    def _fit(self) -> list[list[tuple[Dimension, Value]]]:
         defaults = HyperParameters().to_dict()
         fitted = []
         for point in self.points:
             values: dict[str, Any] = dict(self.fixed)
-            inside: dict[str, Value] = {}
+            inside = []
             for dimension in self.dimensions:
                 value = dimension.nearest(point[dimension.name]) if dimension.name in point else None
                 if dimension.active(values) and value is not None:
-                    inside[dimension.name] = values[dimension.name] = value
+                    values[dimension.name] = value
+                    inside.append((dimension, value))
             words = {name: word for name, word in point.items() if isinstance(word, str)}
             contradicted = any(values.get(name, defaults[name]) != word for name, word in words.items())
             if inside and not contradicted and inside not in fitted:
                 fitted.append(inside)
         return fitted
+
+    def for_catalogue(self, num_items: int) -> Space:
+        """Return the space with no more negatives than there are items."""
+        dimensions = tuple(
+            replace(dimension, low=min(dimension.low, num_items), high=min(dimension.high, num_items))
+            if dimension.name == "num_negatives" and dimension.kind == "int"
+            else dimension
+            for dimension in self.dimensions
+        )
+        return replace(self, dimensions=dimensions)
+
+    def with_points(self, points: Iterable[Mapping[str, Value]]) -> Space:
+        """Return the space with points to be tried before its own."""
+        return replace(self, points=(*points, *self.points))
+
+
+@dataclass(frozen=True)
+class FunctionSpace(Space):
+    """A space that a function in Optuna's style defines: it takes a trial, and returns hyperparameters by name.
+
+    Parameters
+    ----------
+    function : str
+        'module:name', importable wherever trials are suggested.
+    """
+
+    dimensions: tuple[Dimension, ...] = ()
+    function: str = ""
+
+    def suggest(self, trial: Suggests) -> dict[str, Any]:
+        return {**self.fixed, **dict(self._load()(trial))}
+
+    def labelled_points(self) -> list[dict[str, Value]]:
+        return [dict(point) for point in self.points]
+
+    fitted_points = labelled_points
+
+    def _load(self) -> Callable[[Suggests], Mapping[str, Any]]:
+        module, _, name = self.function.partition(":")
+        try:
+            function = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ParameterError(f"the function {self.function!r} of the space cannot be imported: {error}") from None
+        if not callable(function):
+            raise ParameterError(f"{self.function!r} of the space is no function, it is {function!r}")
+        return function  # type: ignore[no-any-return]
+
+
+def function_space(function: Callable[[Any], Mapping[str, Any]]) -> FunctionSpace:
+    """Return the space that a function defines.
+
+    Raises
+    ------
+    ParameterError
+        When other processes could not import it: a lambda, a local function, one of the main script.
+    """
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "<lambda>")
+    if module in (None, "__main__") or "<" in name or "." in name:
+        raise ParameterError(
+            f"the space must be a function at the top of an importable module, got {name} of {module}",
+            "move it into a file of its own, and import it",
+        )
+    return FunctionSpace(function=f"{module}:{name}")
 
 
 class RandomTrial:
@@ -136,11 +218,19 @@ class RandomTrial:
     def __init__(self, seed: int) -> None:
         self._random = np.random.default_rng(seed)
 
-    def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        if step is not None:
+            return low + step * int(self._random.integers(int((high - low) / step + 1e-9), endpoint=True))
+        if log:
+            return float(np.exp(self._random.uniform(np.log(low), np.log(high))))
         return float(self._random.uniform(low, high))
 
-    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
-        return int(self._random.integers(low, high, endpoint=True))
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        if log:
+            return min(high, int(np.exp(self._random.uniform(np.log(low), np.log(high + 1)))))
+        return low + step * int(self._random.integers((high - low) // step, endpoint=True))
 
     def suggest_categorical(self, name: str, choices: tuple[Value, ...]) -> Value:
         return choices[self._random.integers(len(choices))]
@@ -166,9 +256,17 @@ def sort_dimensions(dimensions: Iterable[Dimension], fixed: Iterable[str]) -> tu
     Raises
     ------
     ParameterError
-        When a `when` names something that is neither a dimension nor fixed, or conditions go round in a circle.
+        When a `when` names something that is neither a dimension nor fixed, conditions go round in a circle, or two
+        dimensions of one name could exist side by side.
     """
-    waiting, known = list(dimensions), set(fixed)
+    dimensions = list(dimensions)
+    for number, one in enumerate(dimensions):
+        for other in dimensions[:number]:
+            if one.name == other.name and not _exclude_each_other(one.when, other.when):
+                raise ParameterError(
+                    f"{one.name!r} has two ranges that could hold at once", "give them a 'when' that excludes the other"
+                )
+    waiting, known = dimensions.copy(), set(fixed)
     ordered: list[Dimension] = []
     while waiting:
         ready = next((dimension for dimension in waiting if known.issuperset(dimension.when)), None)
@@ -184,77 +282,5 @@ def sort_dimensions(dimensions: Iterable[Dimension], fixed: Iterable[str]) -> tu
     return tuple(ordered)
 
 
-def _sampled(name: str) -> Mapping[str, tuple[Value, ...]]:
-    return {"loss_fn": (name,)}
-
-
-_LOSS_PARAMETERS = (
-    Dimension("bpreg", "float", 0.0, 2.0, step=0.05, when=_sampled("bpr-max")),
-    Dimension("elu_param", "choice", options=(0.0, 0.5, 1.0), when=_sampled("bpr-max")),
-    Dimension("logq", "choice", options=(0.0, 1.0), when=_sampled("cross-entropy")),
-)
-_TRAINING = (
-    Dimension("sample_alpha", "float", 0.0, 1.0, step=0.1),
-    Dimension("learning_rate", "float", 0.01, 0.3, log=True),
-    Dimension("momentum", "float", 0.0, 0.8, step=0.05),
-    Dimension("dropout_embedding", "float", 0.0, 0.5, step=0.05),
-    Dimension("dropout_hidden", "float", 0.0, 0.5, step=0.05),
-)
-_AS_PUBLISHED = {"clipnorm": None, "epsilon": 1e-6}  # what the authors' code has, for batches of 32 to 256
-
-
-def _published(data_set: str) -> Mapping[str, Value]:
-    values = preset(data_set).to_dict()
-    of_the_loss = [dimension.name for dimension in _LOSS_PARAMETERS if dimension.active(values)]
-    return {name: values[name] for name in (*_OF_A_POINT, *of_the_loss)}
-
-
-_OF_A_POINT = (
-    "loss_fn", "embedding", "num_layers", "hidden_size", "batch_size", "num_negatives", "sample_alpha", "learning_rate",
-    "momentum", "dropout_embedding", "dropout_hidden",
-)  # fmt: skip
-# The first two are common defaults that did well on short click logs; the others are published, see `gru4rec.presets`.
-KNOWN_GOOD: tuple[Mapping[str, Value], ...] = (
-    {
-        "loss_fn": "bpr-max", "embedding": "tied", "num_layers": 1, "hidden_size": 128, "batch_size": 64,
-        "num_negatives": 1024, "sample_alpha": 0.5, "learning_rate": 0.05, "momentum": 0.0, "dropout_embedding": 0.0,
-        "dropout_hidden": 0.0, "bpreg": 1.0, "elu_param": 0.5,
-    },
-    {
-        "loss_fn": "cross-entropy", "embedding": "tied", "num_layers": 1, "hidden_size": 128, "batch_size": 64,
-        "num_negatives": 1024, "sample_alpha": 0.5, "learning_rate": 0.1, "momentum": 0.0, "dropout_embedding": 0.0,
-        "dropout_hidden": 0.2, "logq": 1.0,
-    },
-    _published("retailrocket"),
-    _published("rsc15"),
-)  # fmt: skip
-
-PRESETS: dict[str, Space] = {
-    "quick": Space(
-        (
-            Dimension("loss_fn", "choice", options=("cross-entropy", "bpr-max")),
-            Dimension("hidden_size", "int", 64, 160, step=32),
-            Dimension("batch_size", "int", 32, 128, step=16),
-            Dimension("num_negatives", "int", 128, 1024, log=True),
-            *_TRAINING,
-            *_LOSS_PARAMETERS,
-        ),
-        {"embedding": "tied", "num_layers": 1, **_AS_PUBLISHED},
-        KNOWN_GOOD,
-    ),
-    "full": Space(
-        (
-            Dimension("loss_fn", "choice", options=("cross-entropy", "top1", "top1-max", "bpr", "bpr-max")),
-            Dimension("num_layers", "int", 1, 2),
-            Dimension("hidden_size", "int", 64, 256, step=32),
-            Dimension("embedding", "choice", options=("tied", "separate")),
-            Dimension("num_components", "int", 64, 256, step=32, when={"embedding": ("separate",)}),
-            Dimension("batch_size", "int", 32, 256, step=16),
-            Dimension("num_negatives", "int", 128, 2048, log=True),
-            *_TRAINING,
-            *_LOSS_PARAMETERS,
-        ),
-        _AS_PUBLISHED,
-        KNOWN_GOOD,
-    ),
-}
+def _exclude_each_other(one: Mapping[str, tuple[Value, ...]], other: Mapping[str, tuple[Value, ...]]) -> bool:
+    return any(set(one[name]).isdisjoint(other[name]) for name in one if name in other)

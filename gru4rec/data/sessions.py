@@ -186,6 +186,15 @@ def concatenate_sessions(first: Sessions, second: Sessions) -> Sessions:
     )
 
 
+def sample_sessions(sessions: Sessions, count: int, seed: int) -> Sessions:
+    """Return `count` of the sessions, drawn once for a seed, in their order; all of them when there are fewer."""
+    if count >= sessions.num_sessions:
+        return sessions
+    chosen = np.zeros(sessions.num_sessions, dtype=bool)
+    chosen[np.random.default_rng(seed).choice(sessions.num_sessions, count, replace=False)] = True
+    return sessions.select_sessions(chosen)
+
+
 def order_events(
     session_codes: IndexArray, times: AnyArray, num_sessions: int
 ) -> tuple[IndexArray, IntArray, IntArray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import pickle
@@ -25,7 +26,7 @@ def trial(number, **fields):
 def result(epoch, value, done=False, stopped_early=False, **extra):
     return {
         "epoch": epoch, "loss": 1.0, "events_per_second": 10.0, "seconds": 2.0, "recall@20": value, "done": done,
-        "stopped_early": stopped_early, "time_this_iter_s": 3.0, "node_ip": "127.0.0.1", **extra,
+        "validated_on": "all", "stopped_early": stopped_early, "time_this_iter_s": 3.0, "node_ip": "127.0.0.1", **extra,
     }  # fmt: skip
 
 
@@ -76,6 +77,18 @@ def test_a_trial_whose_process_died_says_so(log):
     log.on_trial_start(0, [], trial(0))
     log.on_trial_error(0, [], trial(0))
     assert log.records[0].error == "the trial's process died"
+
+
+def test_an_epoch_measured_on_all_sessions_is_better_than_any_of_a_sample(log):
+    sampled = {"validated_on": "sample"}
+    record = play(log, 0, result(1, 0.6, **sampled), result(2, 0.5), result(3, 0.9, **sampled))
+    assert (record.best_epoch, record.validated_on, record.metrics["recall@20"]) == (2, "all", 0.5)
+
+
+def test_costs_are_recorded(tmp_path):
+    spec = dataclasses.replace(SPEC, objectives=("mrr@20", "parameters"))
+    log = SearchLog(spec, tmp_path / "epochs.ndjson")
+    assert play(log, 0, result(1, 0.6, parameters=1200, **{"mrr@20": 0.2})).costs == {"parameters": 1200}
 
 
 def test_each_finite_epoch_is_a_line(log, tmp_path):

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from gru4rec.errors import SearchError
 from gru4rec.stopping import StoppingRule
+from tuning.confirm import Confirmation
+from tuning.presets import PRESETS
 from tuning.progress import TrialRecord
 from tuning.report import write_report
-from tuning.result import SearchResult, load_result, result_folder, write_trials
-from tuning.space import PRESETS, Dimension, Space
+from tuning.result import SearchResult, load_result, result_folder, write_result
+from tuning.space import Dimension, Space
 from tuning.spec import SearchSpec
 
 SPEC = SearchSpec(PRESETS["full"], trials=3, criterion=StoppingRule("recall@20", 2))
 TRIALS = [
     TrialRecord(
         0, 11, {"loss_fn": "bpr-max", "hidden_size": 64, "bpreg": 0.5, **SPEC.space.fixed}, "finished", 10, 4,
-        {"recall@20": 0.5, "mrr@20": 0.2}, 12.5,
+        {"recall@20": 0.5, "mrr@20": 0.2}, "all", {}, 12.5,
     ),
     TrialRecord(
         1, 12, {"loss_fn": "bpr", "hidden_size": 96, **SPEC.space.fixed}, "stopped by ASHA", 3, 3,
-        {"recall@20": 0.6, "mrr@20": 0.1}, 3.0,
+        {"recall@20": 0.6, "mrr@20": 0.1}, "all", {}, 3.0,
     ),
     TrialRecord(
         2, 13, {"loss_fn": "bpr", "hidden_size": 32, **SPEC.space.fixed}, "diverged", 1, error="loss became nan",
     ),
 ]  # fmt: skip
+CONFIRMED = [Confirmation(0, {"recall@20": [0.5, 0.6]}), Confirmation(1, {"recall@20": [0.7, 0.5]})]
 
 
 def enter(path):
@@ -39,13 +43,14 @@ def enter(path):
 @pytest.fixture
 def folder(tmp_path):
     with result_folder(tmp_path / "run", SPEC) as path:
-        write_trials(path, TRIALS)
+        write_result(SearchResult(path, SPEC, TRIALS, "epoch budget used", 21.5, CONFIRMED))
     return path
 
 
 def test_what_is_written_is_read_back(folder):
     result = load_result(folder)
     assert result.trials == TRIALS
+    assert (result.ended, result.elapsed_s, result.confirmed) == ("epoch budget used", 21.5, CONFIRMED)
     assert dataclasses.replace(result.spec, space=SPEC.space) == SPEC
     assert result.spec.space.dimensions == SPEC.space.dimensions
 
@@ -63,7 +68,7 @@ def test_values_of_mixed_types_are_read_back(tmp_path):
         TrialRecord(1, 2, {**space.fixed, "num_negatives": "all"}, "finished", 1, 1, {"recall@20": 0.4}),
     ]
     with result_folder(tmp_path / "run", dataclasses.replace(SPEC, space=space)) as path:
-        write_trials(path, trials)
+        write_result(SearchResult(path, SPEC, trials))
     found = [record.hyperparameters for record in load_result(path).trials]
     assert found == [trial.hyperparameters for trial in trials]
     assert [type(values["num_negatives"]) for values in found] == [int, str]
@@ -132,13 +137,34 @@ def test_a_search_that_has_not_ended(tmp_path):
         load_result(path)
 
 
-@pytest.mark.parametrize(
-    ("trials", "time_budget_s", "interrupted"),
-    [(3, None, False), (4, None, True), (4, 60.0, False)],
-)
-def test_fewer_trials_than_asked_for_mean_an_interruption_or_a_budget(folder, trials, time_budget_s, interrupted):
-    spec = dataclasses.replace(SPEC, trials=trials, time_budget_s=time_budget_s)
-    assert SearchResult(folder, spec, TRIALS).interrupted == interrupted
+def test_confirmed_trials_are_chosen_among_by_their_mean():
+    diverged = Confirmation(1, {"recall@20": [0.9, float("nan")]})
+    assert SearchResult(Path(), SPEC, TRIALS, confirmed=CONFIRMED).best.number == 1
+    assert SearchResult(Path(), SPEC, TRIALS, confirmed=[CONFIRMED[0], diverged]).best.number == 0
+
+
+def test_what_was_measured_on_all_sessions_goes_before_a_sample():
+    sampled = dataclasses.replace(TRIALS[1], validated_on="sample")
+    result = SearchResult(Path(), SPEC, [TRIALS[0], sampled, TRIALS[2]])
+    assert result.best.number == 0
+    assert [trial.number for trial in result.leaderboard()] == [0, 1, 2]
+
+
+def test_the_pareto_front():
+    spec = dataclasses.replace(SPEC, objectives=("parameters", "mrr@20"))
+    values = [(0.5, 100.0, 0.2), (0.6, 200.0, 0.1), (0.4, 100.0, 0.2), (0.5, 90.0, 0.1), (0.6, 200.0, 0.1)]
+    trials = [
+        TrialRecord(number, 0, {}, "finished", 1, 1, {"recall@20": recall, "mrr@20": mrr}, "all", {"parameters": size})
+        for number, (recall, size, mrr) in enumerate(values)
+    ]
+    assert [trial.number for trial in SearchResult(Path(), spec, trials).pareto_front()] == [1, 4, 0, 3]
+
+
+def test_the_best_trials_are_points_of_another_search(folder):
+    points = load_result(folder).best_points()
+    assert points == [TRIALS[1].hyperparameters, TRIALS[0].hyperparameters]
+    fitted = PRESETS["full"].with_points(points).fitted_points()
+    assert fitted[0] == {"loss_fn": "bpr", "hidden_size": 96}
 
 
 def test_the_report_shows_every_curve_and_needs_no_network(folder):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+import pickle
+from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gru4rec.stopping import StoppingRule
-from tuning.schedule import make_scheduler, rungs
+from gru4rec.stopping import EarlyStopping, StoppingRule
+from tuning.schedule import make_scheduler
 from tuning.space import Space
 from tuning.spec import SearchSpec
 
@@ -28,32 +30,45 @@ def make(max_epochs=9, grace_period=1, reduction_factor=3):
     )
 
 
-def epochs_reference(curves, max_epochs, grace_period, reduction_factor):
-    """Run trials one after the other; a rung stops who is below the quantile of those that came before."""
-    seen = {}
+def reference(curves, max_epochs, grace_period, reduction_factor, patience=3):
+    """Run trials one after the other: at a rung, stop who is not among the best 1 / reduction_factor, counting himself.
+
+    Compared is the best value so far; one without patience stays for the later rungs with its best.
+    """
+    rungs = [grace_period * reduction_factor**k for k in range(20) if grace_period * reduction_factor**k < max_epochs]
+    seen = {rung: [] for rung in rungs}
     trained = []
     for curve in curves:
         for epoch in range(1, max_epochs + 1):
+            best = max(curve[:epoch])
             if epoch == max_epochs:
-                break  # the end, whatever the rungs say
-            if epoch in [grace_period * reduction_factor**k for k in range(20)]:
-                earlier = seen.setdefault(epoch, [])
-                below = bool(earlier) and curve[epoch - 1] < np.percentile(earlier, 100 * (1 - 1 / reduction_factor))
-                earlier.append(curve[epoch - 1])
-                if below:
+                break
+            if epoch - (curve.index(best) + 1) >= patience:
+                for rung in rungs:
+                    if rung >= epoch:
+                        seen[rung].append(best)
+                break
+            if epoch in seen:
+                seen[epoch].append(best)
+                place = sorted(seen[epoch], reverse=True).index(best) + 1
+                if place > max(1, math.ceil(len(seen[epoch]) / reduction_factor)):
                     break
         trained.append(epoch)
     return trained
 
 
-def run(scheduler, curves):
+def run(scheduler, curves, max_epochs=9, patience=3):
+    """Run trials one after the other as a trial and Ray's controller would."""
     trained = []
     for number, curve in enumerate(curves):
         trial = SimpleNamespace(trial_id=str(number))
         scheduler.on_trial_add(None, trial)
+        stopping = EarlyStopping(StoppingRule("recall@20", patience))
         for epoch, value in enumerate(curve, 1):
-            result = {"epoch": epoch, "recall@20": value}
-            if scheduler.on_trial_result(None, trial, result) == "STOP":
+            stopping.update(value)
+            exhausted = stopping.exhausted and epoch < max_epochs
+            result = {"epoch": epoch, "recall@20": value, "best": stopping.best_value, "stopped_early": exhausted}
+            if exhausted or epoch == max_epochs or scheduler.on_trial_result(None, trial, result) == "STOP":
                 break
         scheduler.on_trial_complete(None, trial, result)
         trained.append(epoch)
@@ -68,13 +83,13 @@ def run(scheduler, curves):
 )
 def test_decisions_equal_the_reference(curves, grace_period, reduction_factor):
     scheduler = make(9, grace_period, reduction_factor)
-    assert run(scheduler, curves) == epochs_reference(curves, 9, grace_period, reduction_factor)
+    assert run(scheduler, curves) == reference(curves, 9, grace_period, reduction_factor)
 
 
 def test_a_metric_that_is_not_a_number_stops_its_trial_and_marks_no_rung():
     scheduler = make()
-    assert run(scheduler, [[math.nan] * 9, [0.1] * 9]) == [1, 9]
-    assert all(not math.isnan(value) for _, rung in scheduler._brackets[0]._rungs for value in rung.values())
+    assert run(scheduler, [[math.nan] * 9, [0.1] * 9], patience=9) == [1, 9]
+    assert all(list(values) == ["1"] for values in scheduler.values.values())
 
 
 @pytest.mark.parametrize(
@@ -83,4 +98,36 @@ def test_a_metric_that_is_not_a_number_stops_its_trial_and_marks_no_rung():
 )
 def test_rungs(max_epochs, grace_period, reduction_factor, expected):
     spec = SearchSpec(Space(()), max_epochs=max_epochs, grace_period=grace_period, reduction_factor=reduction_factor)
-    assert rungs(spec) == expected
+    assert spec.rungs == expected
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    path = Path(__file__).parents[3] / "benchmarks" / "curves" / "yoochoose_24h.ndjson"
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [[epoch["recall@20"] for epoch in line["epochs"]] for line in lines if not line["diverged"]]
+
+
+@pytest.mark.parametrize("grace_period", [1, 2, 3])
+@pytest.mark.parametrize("reduction_factor", [2, 3, 4])
+def test_decisions_on_recorded_curves_equal_the_reference(recorded, grace_period, reduction_factor):
+    scheduler = make(10, grace_period, reduction_factor)
+    trained = run(scheduler, recorded, 10)
+    assert trained == reference(recorded, 10, grace_period, reduction_factor)
+    assert len(set(trained)) >= 3
+
+
+def test_a_dip_at_a_rung_does_not_end_the_best_trial():
+    assert run(make(), [[0.3] * 9, [0.4, 0.5, 0.2, 0.3, 0.6, 0.6, 0.6, 0.7, 0.7]], patience=9)[1] == 9
+
+
+def test_a_trial_without_patience_is_compared_at_the_rungs_it_did_not_reach():
+    scheduler = make(27, 1, 3)
+    assert run(scheduler, [[0.5] * 27, [0.6] + [0.4] * 26, [0.2, 0.3, 0.4] * 9], 27, 2) == [3, 3, 1]
+    assert scheduler.values[9] == {"0": 0.5, "1": 0.6}
+
+
+def test_the_state_is_pickled_with_the_search():
+    scheduler = make()
+    run(scheduler, [[0.1] * 9])
+    assert pickle.loads(pickle.dumps(scheduler)).values == scheduler.values

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from optuna.trial import TrialState
 
 from gru4rec.stopping import StoppingRule
+from tuning.presets import PRESETS
 from tuning.searcher import make_searcher, trial_seed
-from tuning.space import PRESETS, Dimension, Space
+from tuning.space import Dimension, Space
 from tuning.spec import SearchSpec
 
 SPEC = SearchSpec(
@@ -31,7 +33,7 @@ def searcher():
 
 
 def told(searcher, number=0):
-    return searcher._ot_study.trials[number]
+    return searcher.study.trials[number]
 
 
 def test_a_suggestion_is_a_configuration(searcher):
@@ -97,6 +99,29 @@ def test_the_same_seed_suggests_the_same():
 
     assert suggestions(1) == suggestions(1)
     assert suggestions(1) != suggestions(2)
+
+
+def test_several_objectives():
+    searcher = make_searcher(replace(SPEC, objectives=("mrr@20", "parameters")), "study")
+    assert [direction.name for direction in searcher.study.directions] == ["MAXIMIZE", "MAXIMIZE", "MINIMIZE"]
+    for number, done in enumerate((3, 1)):
+        searcher.suggest(str(number))
+        searcher.on_trial_result(str(number), report(1, 0.2))
+        searcher.on_trial_complete(str(number), {**report(done, 0.4, best=0.5), "mrr@20": 0.1, "parameters": 900})
+    assert told(searcher).values == [0.5, 0.1, 900]
+    assert told(searcher, 1).state == TrialState.PRUNED
+    assert searcher.suggest("more")["trial"] == 2
+
+
+def test_a_search_goes_on_from_its_saved_state(tmp_path):
+    searcher = make_searcher(SPEC, "study")
+    searcher.suggest("a")
+    searcher.save(str(tmp_path / "state"))
+    restored = make_searcher(SPEC, "other")
+    restored.restore(str(tmp_path / "state"))
+    for each in (searcher, restored):
+        each.on_trial_complete("a", report(3, 0.5))
+    assert searcher.suggest("b") == restored.suggest("b")
 
 
 def test_seeds_of_trials_differ():

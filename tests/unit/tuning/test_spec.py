@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gru4rec.data.reading import LogFormat
 from gru4rec.errors import SpecificationError
 from gru4rec.stopping import StoppingRule
-from tuning.space import PRESETS, Dimension, Space
+from tuning.presets import PRESETS
+from tuning.space import Dimension, RandomTrial, Space
 from tuning.spec import DataSpec, SearchSpec, read_spec, render_spec
 
 FULL = """
@@ -26,6 +31,11 @@ max_concurrent_trials = 2
 cpus_per_trial = 2
 gpus_per_trial = 0.5
 time_budget_s = 60
+epoch_budget = 40
+until = "mrr@10=0.3"
+objectives = ["recall@20", "parameters"]
+validation_sample_size = 500
+confirm = "2x3"
 refit = false
 
 [stopping]
@@ -105,6 +115,11 @@ def test_every_key_is_read(write, tmp_path):
         cpus_per_trial=2,
         gpus_per_trial=0.5,
         time_budget_s=60.0,
+        epoch_budget=40,
+        until="mrr@10=0.3",
+        objectives=("recall@20", "parameters"),
+        validation_sample_size=500,
+        confirm="2x3",
         refit=False,
     )
 
@@ -117,6 +132,70 @@ def test_an_empty_file_means_the_defaults(write):
 def test_what_is_written_out_reads_as_the_same(write, text):
     once = render_spec(read_spec(write(text)))
     assert render_spec(read_spec(write(once))) == once
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_written_out_and_read_back(write, name):
+    spec = read_spec(write(f'[space]\npreset = "{name}"\n'))
+    again = read_spec(write(render_spec(spec)))
+    assert again == replace(spec, space=replace(spec.space, points=tuple(spec.space.fitted_points())))
+
+
+numbers = st.floats(0.01, 0.9, allow_subnormal=False)
+losses = st.lists(st.sampled_from(["bpr", "bpr-max", "top1"]), min_size=2, unique=True)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    losses=losses,
+    ends=st.tuples(numbers, numbers).map(sorted),
+    log=st.booleans(),
+    sizes=st.tuples(st.integers(1, 50), st.integers(0, 50), st.integers(1, 9)),
+    trials=st.integers(1, 500),
+    epochs=st.integers(1, 40),
+    budget=st.none() | st.integers(1, 99),
+    target=st.none() | numbers,
+    patience=st.integers(1, 5),
+)
+def test_specification_to_file_to_specification_is_the_identity(
+    tmp_path_factory, losses, ends, log, sizes, trials, epochs, budget, target, patience
+):
+    low, width, step = sizes
+    spec = SearchSpec(
+        Space(
+            (
+                Dimension("loss_fn", "choice", options=tuple(losses)),
+                Dimension("learning_rate", "float", *ends, log=log, when={"loss_fn": (losses[0],)}),
+                Dimension("learning_rate", "float", 0.5, 2.0, when={"loss_fn": tuple(losses[1:])}),
+                Dimension("hidden_size", "int", low, low + width, step=step),
+            ),
+            {"clipnorm": None, "embedding": "none"},
+            ({"loss_fn": losses[0], "learning_rate": ends[0]},),
+        ),
+        trials=trials,
+        max_epochs=epochs,
+        epoch_budget=budget,
+        until=None if target is None else f"mrr@20={target}",
+        criterion=StoppingRule("recall@10", patience, ends[0]),
+    )
+    path = tmp_path_factory.mktemp("spec") / "search.toml"
+    path.write_text(render_spec(spec))
+    points = tuple(spec.space.fitted_points())
+    assert read_spec(path) == replace(spec, space=replace(spec.space, points=points))
+
+
+def test_a_function_is_a_space(write, tmp_path, monkeypatch):
+    (tmp_path / "my_space.py").write_text(
+        "def suggest(trial):\n    return {'learning_rate': trial.suggest_float('rate', 0.01, 0.1), 'loss_fn': 'bpr'}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = read_spec(write("[space]\nfunction = 'my_space:suggest'\n[fixed]\nbatch_size = 32\n"))
+    point = spec.space.suggest(RandomTrial(0))
+    assert (set(point), point["batch_size"]) == ({"learning_rate", "loss_fn", "batch_size"}, 32)
+    assert read_spec(write(render_spec(spec))) == spec
+    import my_space
+
+    assert SearchSpec(my_space.suggest).space == replace(spec.space, fixed={})
 
 
 def test_a_preset_can_be_changed(write):
@@ -141,6 +220,29 @@ def test_a_preset_can_be_changed(write):
             "search.max_concurrent_trials must be a whole number >= 1 or 'auto', got 'many'",
         ),
         ("[search]\ngpus_per_trial = -1\n", "search.gpus_per_trial must be a number >= 0, got -1"),
+        ("[search]\nepoch_budget = 0\n", "search.epoch_budget must be a whole number >= 1 or None, got 0"),
+        ('[search]\nuntil = "hits=1"\n', "such as 'recall@20=0.70', got 'hits=1': metric must look like 'recall@20'"),
+        ('[search]\nuntil = "recall@20"\n', "must be METRIC=VALUE such as 'recall@20=0.70', got 'recall@20'"),
+        ('[search]\nconfirm = "3"\n', "search.confirm must be TRIALSxSEEDS such as '3x3', got '3'"),
+        ('[search]\nconfirm = "0x3"\n', "search.confirm must be TRIALSxSEEDS such as '3x3', got '0x3'"),
+        ("[search]\nobjectives = 'mrr@20'\n", "search.objectives must be a list of texts, got 'mrr@20'"),
+        (
+            "[search]\nobjectives = ['size']\n",
+            "search.objectives must be metrics, or of parameters, recommend_ms: metric must look like 'recall@20'",
+        ),
+        (
+            "[search]\nobjectives = ['recall@20']\n",
+            "search.objectives must be others than stopping.metric, each once, got ['recall@20']",
+        ),
+        (
+            "[space]\npreset = 'quick'\nfunction = 'a:b'\n",
+            "space.preset='quick' and space.function='a:b' exclude each other",
+        ),
+        ("[space]\nfunction = 'nowhere:b'\n", "the function 'nowhere:b' of the space cannot be imported"),
+        (
+            "[space]\nfunction = 'math:pi'\n[space.bpreg]\ntype = 'float'\nlow = 0\nhigh = 1\n",
+            "space.function excludes ranges beside it",
+        ),
         ('[search]\nrefit = "yes"\n', "search.refit must be true or false, got 'yes'"),
         (
             "[search]\nmax_epochs = 4\n[stopping]\ngrace_period = 5\n",

@@ -1,0 +1,71 @@
+"""Tables of a TOML file, read key by key; what is wrong is noted under its key path, all of it at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from gru4rec.errors import unknown_name
+from gru4rec.hyperparameters import Integer
+
+
+class Section:
+    """Reads the keys of one table, and notes what is wrong with them under their key path."""
+
+    def __init__(self, values: Mapping[str, Any], path: str, problems: list[str]) -> None:
+        self.values = values
+        self.path = path
+        self.problems = problems
+        self.known: list[str] = []
+
+    def place(self, key: str) -> str:
+        return f"{self.path}.{key}" if self.path else key
+
+    def take(self, key: str, default: Any) -> Any:
+        self.known.append(key)
+        return self.values.get(key, default)
+
+    def expect(self, key: str, good: bool, expected: str, default: Any) -> Any:
+        """Return the value of `key`, or the default and note a problem when it is not good."""
+        value = self.take(key, default)
+        if good:
+            return value
+        self.problems.append(f"{self.place(key)} must be {expected}, got {self.values.get(key)!r}")
+        return default
+
+    def section(self, key: str) -> Section:
+        value = self.values.get(key, {})
+        value = self.expect(key, isinstance(value, dict), "a table", {})
+        return Section(value if isinstance(value, dict) else {}, self.place(key), self.problems)
+
+    def number(self, key: str, default: Any, domain: Integer) -> Any:
+        problem = domain.problem(self.values.get(key, default))
+        return self.expect(key, problem is None, str(problem), default)
+
+    def amount(self, key: str, default: float | None) -> float | None:
+        value = self.values.get(key, default)
+        good = value is None or (is_number(value) and math.isfinite(value) and value >= 0)
+        found = self.expect(key, good, "a number >= 0", default)
+        return None if found is None else float(found)
+
+    def flag(self, key: str, default: bool) -> Any:
+        return self.expect(key, isinstance(self.values.get(key, default), bool), "true or false", default)
+
+    def text(self, key: str, default: str | None) -> Any:
+        value = self.values.get(key, default)
+        return self.expect(key, value is None or isinstance(value, str), "text", default)
+
+    def texts(self, key: str) -> list[str]:
+        value = self.values.get(key, [])
+        good = isinstance(value, list) and all(isinstance(text, str) for text in value)
+        return list(self.expect(key, good, "a list of texts", []))
+
+    def reject_unknown(self) -> None:
+        where = f" in [{self.path}]" if self.path else ""
+        self.problems += [unknown_name(key, self.known, "key") + where for key in self.values if key not in self.known]
+
+
+def is_number(value: object) -> bool:
+    """Whether the value is a number, and not true or false."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
