@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 ROWS = 16  # what comes up again and again has a multiple of so many rows, but where an epoch's lanes drain
+COLUMNS = 32  # few different widths: the code for a product is made once for each
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -41,6 +42,15 @@ def weight_gradient(d_output: Tensor, x: Tensor) -> Tensor:
 def padded(x: Tensor) -> Tensor:
     """Return x with rows of zeros below it, so that oneDNN takes it."""
     return functional.pad(x, (0, 0, 0, -len(x) % ROWS))
+
+
+def gather_columns(table: Tensor, rows: Tensor) -> Tensor:
+    """Return rows of a table, to be columns of a product, and zeros up to a multiple of COLUMNS; shape (C, ...)."""
+    num_rows = len(rows)
+    gathered = table.new_empty(num_rows + -num_rows % COLUMNS, *table.shape[1:])
+    torch.index_select(table, 0, rows, out=gathered[:num_rows])
+    gathered[num_rows:] = 0.0
+    return gathered
 
 
 def _for_onednn(x: Tensor) -> bool:

@@ -19,9 +19,8 @@ from gru4rec.hyperparameters import HyperParameters
 from gru4rec.nn.distinct import Distinct, DistinctRows
 from gru4rec.nn.losses import Candidates, Loss, make_loss
 from gru4rec.nn.network import Network
-from gru4rec.nn.products import input_gradient, linear, weight_gradient
-
-COLUMNS = 32  # few different widths: the code for a product is made once for each
+from gru4rec.nn.picking import Picks, make_product
+from gru4rec.nn.products import gather_columns, input_gradient, linear, weight_gradient
 
 
 class ScoreGradients(NamedTuple):
@@ -141,12 +140,8 @@ class ScoreShared:
         touched = self.distinct.find(torch.cat([targets, drawn, inputs]))
         columns, input_places = torch.split(touched.places, [len(targets) + len(drawn), len(inputs)])
         num_rows, num_candidates = len(touched.rows), touched.count_first(len(columns))
-        width = -(-num_rows // COLUMNS) * COLUMNS  # C
-        table = states.new_empty(width, states.shape[1])
-        torch.index_select(network.output_table, 0, touched.rows, out=table[:num_rows])
-        table[num_rows:] = 0.0
-        bias = states.new_zeros(width)
-        torch.index_select(network.item_bias, 0, touched.rows, out=bias[:num_rows])
+        table = gather_columns(network.output_table, touched.rows)  # (C, H)
+        bias = gather_columns(network.item_bias, touched.rows)  # (C,)
 
         scores = linear(states, table, bias)  # (N, C)
         loss, d_scores = self.loss(scores, self._candidates(scores, columns, targets, drawn))
@@ -176,7 +171,7 @@ class ScoreShared:
 
 @dataclass(frozen=True)
 class ScorePerTarget:
-    """A row's candidates are its target and negatives drawn for it alone: C = 1 + K."""
+    """A row's candidates are its target and negatives drawn for it alone: C = 1 + K picks."""
 
     loss: Loss
     scale: float
@@ -190,17 +185,16 @@ class ScorePerTarget:
         items = torch.cat([targets.unsqueeze(1), drawn], dim=1)  # (N, C)
         touched = self.distinct.find(torch.cat([items.flatten(), inputs]))
         entries, input_places = torch.split(touched.places, [items.numel(), len(inputs)])
-        table = network.output_table[items]  # (N, C, H)
-        scores = torch.einsum("nch,nh->nc", table, states) + network.item_bias[items]
+        picks = Picks(states, network.output_table, items, touched.rows, entries.view_as(items))
+        product = make_product(picks)
+        scores = product.scores().add_(network.item_bias.index_select(0, items.flatten()).view_as(items))
 
         ones, zeros = scores.new_ones(num_rows, 1), scores.new_zeros(num_rows, 1)
         is_negative = (items != targets.unsqueeze(1)).to(scores.dtype)
         loss, d_scores = self.loss(scores, Candidates(zeros.long(), is_negative, zeros, ones))
         d_scores *= self.scale
-        d_rows = (d_scores.unsqueeze(2) * states.unsqueeze(1)).flatten(0, 1)  # (N C, H)
-        d_table = states.new_zeros(len(touched.rows), states.shape[1]).index_add_(0, entries, d_rows)
+        d_states, d_table = product.gradients(d_scores)
         d_bias = states.new_zeros(touched.count_first(len(entries))).index_add_(0, entries, d_scores.flatten())
-        d_states = torch.einsum("nc,nch->nh", d_scores, table)
         return ScoreGradients(loss, d_states, touched, d_table, d_bias, input_places)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gru4rec.nn import products
-from gru4rec.nn.products import input_gradient, linear, weight_gradient
+from gru4rec.nn.products import COLUMNS, gather_columns, input_gradient, linear, weight_gradient
 
 SHAPES = [(products.ROWS, 7, 5), (4 * products.ROWS, 100, 300), (1, 7, 5), (0, 3, 2), (products.ROWS + 1, 64, 32)]
 
@@ -67,3 +67,13 @@ def test_a_missing_or_changed_product_is_left_alone(monkeypatch, found):
     namespace = type("Namespace", (), {"_linear_pointwise": found} if found else {})
     monkeypatch.setattr(torch.ops, "mkldnn", namespace)
     assert products._find_linear_pointwise() is None
+
+
+@pytest.mark.parametrize(("num_rows", "width"), [(0, 0), (1, COLUMNS), (COLUMNS, COLUMNS), (COLUMNS + 1, 2 * COLUMNS)])
+def test_gathered_columns_are_rows_of_the_table_then_zeros(num_rows, width):
+    rows = torch.arange(num_rows) * 3 % 7
+    for table in (randn(7, 5), randn(7)):
+        gathered = gather_columns(table, rows)
+        assert gathered.shape == (width, *table.shape[1:])
+        assert torch.equal(gathered[:num_rows], table[rows])
+        assert not gathered[num_rows:].any()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gru4rec.hyperparameters import SAMPLED_LOSSES, HyperParameters
-from gru4rec.nn import scoring
+from gru4rec.nn import picking, products, scoring
 from gru4rec.nn.distinct import DistinctRows
 from gru4rec.nn.network import Network, weight_shapes
 from gru4rec.nn.scoring import make_scorer
@@ -51,7 +51,7 @@ def score(hyperparameters, network, states, drawn, inputs=(), counts=COUNTS, sta
 
 def padded(weights):
     """Return the weights of columns, of which there is always a multiple of so many."""
-    return weights + [0.0] * (-len(weights) % scoring.COLUMNS)
+    return weights + [0.0] * (-len(weights) % products.COLUMNS)
 
 
 def by_autograd(window_loss, hyperparameters, network, states, drawn, divisor):
@@ -89,6 +89,20 @@ def test_loss_and_gradients_equal_autograd(window_loss, parameters, drawn, bptt,
     # 5 rows are left of the 6 * bptt that a full window has; the full number divides.
     expected = by_autograd(window_loss, hyperparameters, network, states, drawn, 6 * bptt)
     torch.testing.assert_close(dense(scored), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("static_shapes", [False, True])
+@pytest.mark.parametrize("loss_fn", SAMPLED_LOSSES)
+def test_negatives_per_target_are_scored_alike_by_either_product(window_loss, monkeypatch, loss_fn, static_shapes):
+    hyperparameters, network, states = make_case(loss_fn=loss_fn, negatives="per_target", num_negatives=3, logq=0.0)
+    by_product = {}
+    for product, distinct_per_pick in {"sparse": 0, "whole": 100}.items():
+        monkeypatch.setattr(picking, "DISTINCT_PER_PICK", distinct_per_pick)
+        scored = score(hyperparameters, network, states, PER_TARGET, inputs=[3, 4, 4], static_shapes=static_shapes)
+        by_product[product] = dense(scored)
+    expected = by_autograd(window_loss, hyperparameters, network, states, PER_TARGET, 6)
+    torch.testing.assert_close(by_product["sparse"], expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(by_product["whole"], expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("sample_alpha", [0.0, 0.5, 1.0])
