@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -17,8 +19,9 @@ def randn(*shape):
 
 @pytest.fixture(params=[True, False], ids=["onednn", "torch"])
 def library(request, monkeypatch):
-    if not request.param:
-        monkeypatch.setattr(products, "_linear_pointwise", None)
+    if request.param and products._linear_pointwise is None:
+        pytest.skip("this torch has no oneDNN")
+    monkeypatch.setattr(products, "_use_onednn", request.param)
 
 
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), SHAPES)
@@ -67,6 +70,18 @@ def test_a_missing_or_changed_product_is_left_alone(monkeypatch, found):
     namespace = type("Namespace", (), {"_linear_pointwise": found} if found else {})
     monkeypatch.setattr(torch.ops, "mkldnn", namespace)
     assert products._find_linear_pointwise() is None
+
+
+@pytest.mark.parametrize("maker", ["GenuineIntel", "AuthenticAMD"])
+def test_the_maker_of_the_processor_is_read(monkeypatch, maker):
+    monkeypatch.setattr(products.Path, "read_text", lambda *_, **__: f"vendor_id\t: {maker}\n")
+    assert products._made_by_intel() == (maker == "GenuineIntel")
+
+
+def test_the_maker_of_the_processor_is_asked_for_where_there_is_no_file(monkeypatch):
+    monkeypatch.setattr(products, "Path", lambda _: Path("nowhere"))
+    monkeypatch.setattr(products.platform, "processor", lambda: "Intel64 Family 6, GenuineIntel")
+    assert products._made_by_intel()
 
 
 @pytest.mark.parametrize(("num_rows", "width"), [(0, 0), (1, COLUMNS), (COLUMNS, COLUMNS), (COLUMNS + 1, 2 * COLUMNS)])
