@@ -79,7 +79,7 @@ class SearchResult:
         if best is None:
             reasons = sorted({record.error for record in self.trials if record.error})
             raise SearchError(
-                f"none of {len(self.trials)} trials reported {metric}" + (f": {reasons[0]}" if reasons else "")
+                f"none of {len(self.trials)} trials reported {metric}: {', '.join([*reasons[:1], self.ended])}"
             )
         return best
 

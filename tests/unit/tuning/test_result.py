@@ -93,7 +93,7 @@ def test_an_unknown_trial(folder):
 
 
 def test_no_trial_with_a_metric(folder):
-    with pytest.raises(SearchError, match="none of 1 trials reported recall@20: loss became nan"):
+    with pytest.raises(SearchError, match="none of 1 trials reported recall@20: loss became nan, all trials ended"):
         _ = SearchResult(folder, SPEC, TRIALS[2:]).best
 
 
