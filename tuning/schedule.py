@@ -2,7 +2,8 @@
 
 The stopping variant of ASHA (Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020): at the
 epochs grace_period * reduction_factor ** k a trial goes on only while it is among the best 1 / reduction_factor of
-those that got there. It differs from Ray's in what it compares, see `Asha`.
+those that got there. It differs from Ray's in what it compares, see `Asha`. Why this variant, and these defaults:
+docs/decisions.md, 22.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler
 
 from tuning.spec import SearchSpec
+
+OTHERS = 2  # that a rung must have seen before it ends a trial: one alone may have been lucky
 
 
 class Asha(FIFOScheduler):  # type: ignore[misc]  # Ray has no types
@@ -47,7 +50,8 @@ class Asha(FIFOScheduler):  # type: ignore[misc]  # Ray has no types
             return str(self.CONTINUE)
         own = values.setdefault(trial.trial_id, result["best"])
         better = sum(value > own for value in values.values())
-        return str(self.STOP if better >= max(1, len(values) / self.reduction_factor) else self.CONTINUE)
+        among_the_best = better < max(1, len(values) / self.reduction_factor)
+        return str(self.CONTINUE if among_the_best or len(values) <= OTHERS else self.STOP)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         if result.get("stopped_early"):

@@ -70,7 +70,7 @@ class SearchSpec:
     criterion : StoppingRule
         What to maximise, and the patience of each trial.
     grace_period : int or 'auto'
-        Epochs before ASHA may stop a trial (ASHA's r). 'auto' is a quarter of `max_epochs`, rounded up: losses learn at
+        Epochs before ASHA may stop a trial (ASHA's r). 'auto' is a fifth of `max_epochs`, rounded up: losses learn at
         different speeds, and after one epoch the slower one looks worse that wins after three.
     reduction_factor : int
         At each rung about one in so many trials goes on (ASHA's eta).
@@ -124,7 +124,7 @@ class SearchSpec:
                 f"stopping.metric must be a rank metric such as 'recall@20', got {self.criterion.metric!r}"
             )
         if self.grace_period == "auto":
-            object.__setattr__(self, "grace_period", math.ceil(self.max_epochs / 4))
+            object.__setattr__(self, "grace_period", math.ceil(self.max_epochs / 5))
         if int(self.grace_period) > self.max_epochs:
             raise SpecificationError(
                 f"stopping.grace_period must be <= search.max_epochs ({self.max_epochs}), got {self.grace_period}"
@@ -147,7 +147,7 @@ class SearchSpec:
         """Epochs at which ASHA compares trials: grace_period * reduction_factor ** k below max_epochs.
 
         >>> SearchSpec(Space(()), max_epochs=10).rungs
-        [3, 9]
+        [2, 6]
         """
         epochs, rung = [], int(self.grace_period)
         while rung < self.max_epochs:

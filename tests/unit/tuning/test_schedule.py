@@ -33,7 +33,7 @@ def make(max_epochs=9, grace_period=1, reduction_factor=3):
 def reference(curves, max_epochs, grace_period, reduction_factor, patience=3):
     """Run trials one after the other: at a rung, stop who is not among the best 1 / reduction_factor, counting himself.
 
-    Compared is the best value so far; one without patience stays for the later rungs with its best.
+    The first two at a rung go on. Compared is the best value so far; one without patience stays for the later rungs with its best.
     """
     rungs = [grace_period * reduction_factor**k for k in range(20) if grace_period * reduction_factor**k < max_epochs]
     seen = {rung: [] for rung in rungs}
@@ -51,7 +51,7 @@ def reference(curves, max_epochs, grace_period, reduction_factor, patience=3):
             if epoch in seen:
                 seen[epoch].append(best)
                 place = sorted(seen[epoch], reverse=True).index(best) + 1
-                if place > max(1, math.ceil(len(seen[epoch]) / reduction_factor)):
+                if len(seen[epoch]) > 2 and place > max(1, math.ceil(len(seen[epoch]) / reduction_factor)):
                     break
         trained.append(epoch)
     return trained
@@ -118,13 +118,19 @@ def test_decisions_on_recorded_curves_equal_the_reference(recorded, grace_period
 
 
 def test_a_dip_at_a_rung_does_not_end_the_best_trial():
-    assert run(make(), [[0.3] * 9, [0.4, 0.5, 0.2, 0.3, 0.6, 0.6, 0.6, 0.7, 0.7]], patience=9)[1] == 9
+    curves = [[0.3] * 9, [0.3] * 9, [0.4, 0.5, 0.2, 0.3, 0.6, 0.6, 0.6, 0.7, 0.7]]
+    assert run(make(), curves, patience=9)[2] == 9
 
 
 def test_a_trial_without_patience_is_compared_at_the_rungs_it_did_not_reach():
     scheduler = make(27, 1, 3)
-    assert run(scheduler, [[0.5] * 27, [0.6] + [0.4] * 26, [0.2, 0.3, 0.4] * 9], 27, 2) == [3, 3, 1]
-    assert scheduler.values[9] == {"0": 0.5, "1": 0.6}
+    rising = [0.55, 0.56, 0.57, 0.58, 0.59] + [0.6] * 22
+    assert run(scheduler, [[0.7] * 27, [0.6] + [0.4] * 26, rising], 27, 2) == [3, 3, 1]
+    assert scheduler.values[9] == {"0": 0.7, "1": 0.6}
+
+
+def test_the_first_two_at_a_rung_go_on():
+    assert run(make(), [[0.5] * 9, [0.4] * 9, [0.45] * 9, [0.6] * 9], patience=9) == [9, 9, 1, 9]
 
 
 def test_the_state_is_pickled_with_the_search():
