@@ -141,6 +141,7 @@ class ReplayActorManager:
         self._events: list[_Event] = []
         self._tasks: dict[TrackedActor, list[_Event]] = {}
         self._pending: dict[TrackedActor, tuple[Any, dict[str, Any]]] = {}
+        self._starting: set[TrackedActor] = set()
         self._stalled = 0
         # The controller reads this one by name.
         self._live_actors_to_ray_actors_resources: dict[TrackedActor, tuple[Worker, None]] = {}
@@ -171,6 +172,9 @@ class ReplayActorManager:
         """Stop an actor when it has done what it was asked to; True when there will be a stop."""
         if self._pending.pop(actor, None) is not None or not self.is_actor_started(actor):
             return False
+        if actor in self._starting:  # the controller has never known it, and wants to hear nothing of it
+            actor.set_on_start(None)
+            actor.set_on_stop(None)
         self._at(self._worker(actor).free_at, actor, lambda: self._stop(actor), is_task=False)
         return True
 
@@ -267,9 +271,11 @@ class ReplayActorManager:
                 worker = self._start_worker(cls, kwargs)
             worker.free_at = self._clock.now
             self._live_actors_to_ray_actors_resources[actor] = (worker, None)
+            self._starting.add(actor)
             self._at(worker.free_at, actor, lambda actor=actor: self._started(actor), is_task=False)  # type: ignore[misc]
 
     def _started(self, actor: TrackedActor) -> None:
+        self._starting.discard(actor)
         if actor._on_start is not None and self.is_actor_started(actor):
             actor._on_start(actor)
 

@@ -131,3 +131,22 @@ def test_a_trial_that_is_forgotten_reports_nothing(replay):
     assert manager.num_actor_tasks == 0
     assert not manager.next()
     assert told == ["started"]
+
+
+def test_an_actor_that_is_removed_while_it_starts_is_never_heard_of(replay):
+    # The controller does so when another actor has become free for the trial; Ray forgets the start and the stop.
+    told = []
+    clock = replay.VirtualClock(cpu=lambda: 0.0)
+    manager = replay.ReplayActorManager(clock, 1, lambda *_: replay.Worker(SimpleNamespace(), lambda: 0.0))
+    first = manager.add_actor(
+        None, {}, None, on_start=lambda _: told.append("first"), on_stop=lambda _: told.append("-")
+    )
+    second = manager.add_actor(None, {}, None, on_start=lambda _: told.append("second"))
+    manager._start_actors()
+    assert manager.is_actor_started(first)
+    assert not manager.is_actor_started(second)
+    assert manager.remove_actor(first)
+    while manager.next():
+        pass
+    assert told == ["second"]
+    assert manager.num_total_actors == 1
