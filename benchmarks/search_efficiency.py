@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from asha_variants import MEAN, marginals, measure, variants
+from asha_variants import MEAN, draw_orders, marginals, measure, variants
 from curves import METRIC, Curve, Pool, full_seconds, median, read_curves, synthetic_pool, target
 from memory import peak_growth
 from pool_search import LastValueSearcher, Nearest, PoolRandom, SnappingAsk
@@ -252,19 +252,21 @@ def _resident_bytes() -> int:
     return int(pages) * resource.getpagesize()
 
 
-def _compare_variants(pool: Pool, seeds: int) -> list[dict[str, Any]]:
-    rows = [
-        measure(pool, variant, workers, seeds, TRIALS_OF_TARGET) for workers in (1, 2, 4, 16) for variant in variants()
-    ]
-    for workers in (1, 2, 4, 16):
-        here = sorted((r for r in rows if r["workers"] == workers), key=lambda row: row[MEAN])
-        best, plain = here[:12], [row for row in here if row["variant"] == "none"]
-        print(f"\n{workers} workers, {seeds} seeds: the 12 best of {len(here)} variants, and none")
-        print_table([*best, *plain], list(here[0]))
-        summary = marginals(here)
-        print(f"\n{workers} workers: means over the other factors")
-        print_table(summary, list(summary[0]))
-    return rows
+def _compare_variants(pool: Pool, seeds: int) -> dict[str, list[dict[str, Any]]]:
+    results = {}
+    for name, known_first in {"random": False, "known-good points first, then random": True}.items():
+        orders = draw_orders(pool, seeds, known_first)
+        rows = [measure(orders, variant, workers) for workers in (1, 2, 4, 16) for variant in variants()]
+        for workers in (1, 2, 4, 16):
+            here = sorted((row for row in rows if row["workers"] == workers), key=lambda row: row[MEAN])
+            plain = [row for row in here if row["variant"] == "none"]
+            print(f"\n{name}, {workers} workers, {seeds} halves of the pool: the 12 best of {len(here)}, and none")
+            print_table([*here[:12], *plain], list(here[0]))
+            summary = marginals(here)
+            print(f"\n{name}, {workers} workers: means over the other factors")
+            print_table(summary, list(summary[0]))
+        results[name] = rows
+    return results
 
 
 def _compare_searches(pool: Pool, seeds: int, workers: Sequence[int], options: argparse.Namespace) -> dict[str, Any]:
