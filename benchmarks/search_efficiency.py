@@ -50,6 +50,7 @@ SPACE = PRESETS["full"]
 BARE_SPACE = dataclasses.replace(SPACE, points=())
 OFFICIAL_STARTUP_TRIALS = 10  # Optuna's default, which the authors' paropt.py leaves alone
 NEAR = 0.002
+GOOD = 0.01  # below the target, which one training alone may reach: what speed-ups are measured by
 TRIALS_OF_TARGET = 100
 WORKERS = (4, 16, 64, 256, 1024)
 STEPS = 60  # of the curves of the best value so far
@@ -165,7 +166,7 @@ def _scale_here(pool: Pool, workers: int, seed: int) -> dict[str, Any]:
         "trials": len(replayed.starts),
         "reports": len(replayed.reports),
         "s to target": replayed.time_to(goal),
-        "s to -0.002": replayed.time_to(goal - NEAR),
+        "s to -0.01": replayed.time_to(goal - GOOD),
         "whole search s": replayed.elapsed_s,
         "controller ms/report": 1000 * replayed.controller_s / len(replayed.reports),
         "controller load": replayed.controller_s / replayed.elapsed_s,
@@ -184,7 +185,7 @@ def scale_table(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         rows.append({key: median([point[key] for point in chosen]) for key in chosen[0] if key != "seed"})
         rows[-1] |= {key: int(rows[-1][key]) for key in ("workers", "trials", "reports")}
     for row in rows:
-        row["speed-up"] = rows[0]["s to target"] / row["s to target"]
+        row["speed-up"] = rows[0]["s to -0.01"] / row["s to -0.01"]
     return rows
 
 
