@@ -177,5 +177,15 @@ def test_the_report_shows_every_curve_and_needs_no_network(folder):
     assert "<script src=" not in page
 
 
+def test_the_report_shows_the_pareto_front(folder):
+    (folder / "epochs.ndjson").write_text('{"trial": 0, "epoch": 1, "recall@20": 0.4}\n')
+    trials = [dataclasses.replace(trial, costs={"parameters": 1000.0}) for trial in TRIALS]
+    result = SearchResult(folder, dataclasses.replace(SPEC, objectives=("parameters",)), trials)
+    page = write_report(result).read_text()
+    assert "recall@20 and parameters" in page
+    assert page.count("Pareto front") == 1
+    assert page.startswith("<!DOCTYPE html>")
+
+
 def test_no_report_without_epochs(folder):
     assert write_report(load_result(folder)) is None

@@ -33,7 +33,7 @@ def make(max_epochs=9, grace_period=1, reduction_factor=3):
 def reference(curves, max_epochs, grace_period, reduction_factor, patience=3):
     """Run trials one after the other: at a rung, stop who is not among the best 1 / reduction_factor, counting himself.
 
-    The first two at a rung go on. Compared is the best value so far; one without patience stays for the later rungs with its best.
+    The first two at a rung go on. Compared is the best value so far; one without patience stays for the later rungs.
     """
     rungs = [grace_period * reduction_factor**k for k in range(20) if grace_period * reduction_factor**k < max_epochs]
     seen = {rung: [] for rung in rungs}
