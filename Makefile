@@ -5,7 +5,7 @@ READY := .venv/.ready
 COMPAT_BIN := .venv-compat/bin
 COMPAT_READY := .venv-compat/.ready
 
-.PHONY: demo test test-compat lint types bench bench-peers bench-accuracy docs clean
+.PHONY: demo test test-compat lint types bench bench-search bench-peers bench-accuracy docs clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -45,6 +45,11 @@ bench: $(READY)
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/time_to_accuracy.py $(if $(OFFICIAL),--official "$(OFFICIAL)")
 	$(BIN)/python benchmarks/search_overhead.py
+
+# Searches replayed from recorded curves: ours beside others, on up to 1,024 workers, and variants of ASHA.
+bench-search: $(READY)
+	$(BIN)/python benchmarks/search_efficiency.py
+	$(BIN)/python benchmarks/search_efficiency.py --variants --seeds 21
 
 # Speed beside other libraries, each in an environment of its own under .venv-peers.
 bench-peers: $(READY)
