@@ -19,6 +19,7 @@ import numpy as np
 from tuning.space import Dimension, RandomTrial, Space
 
 METRIC = "recall@20"
+MEASURES = ("recall@20", "mrr@20")  # that a search may be replayed by
 Config = dict[str, Any]
 
 
@@ -73,10 +74,10 @@ class Pool:
         return [self.random[index] for index in np.random.default_rng(seed).permutation(len(self.random))]
 
 
-def read_curves(path: Path) -> Pool:
-    """Read a file of record_curves.py; a last line that is still being written is left out."""
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return make_pool([_curve(json.loads(line)) for line in lines if line])
+def read_curves(path: Path, measure: str = METRIC) -> Pool:
+    """Read a file of record_curves.py; another measure takes the place, and the name, of METRIC."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return make_pool([_curve(json.loads(line), measure) for line in lines])
 
 
 def make_pool(curves: Sequence[Curve]) -> Pool:
@@ -107,8 +108,9 @@ def synthetic_pool(space: Space, count: int, seed: int = 0, max_epochs: int = 10
     return make_pool([*random, *known])
 
 
-def _curve(line: dict[str, Any]) -> Curve:
-    return Curve(line["source"], line["config"], tuple(line["epochs"]), line["diverged"])
+def _curve(line: dict[str, Any], measure: str) -> Curve:
+    epochs = tuple({**epoch, METRIC: epoch[measure]} for epoch in line["epochs"])
+    return Curve(line["source"], line["config"], epochs, line["diverged"])
 
 
 _LEVELS = {"cross-entropy": 0.70, "bpr-max": 0.69, "top1-max": 0.66, "bpr": 0.58, "top1": 0.55}

@@ -24,6 +24,7 @@ import json
 import math
 import multiprocessing
 import resource
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -32,7 +33,7 @@ from typing import Any
 import numpy as np
 import optuna
 from asha_variants import MEAN, draw_orders, marginals, measure, variants
-from curves import METRIC, Curve, Pool, full_seconds, median, read_curves, synthetic_pool, target
+from curves import MEASURES, METRIC, Curve, Pool, full_seconds, median, read_curves, synthetic_pool, target
 from memory import peak_growth
 from pool_search import LastValueSearcher, Nearest, PoolRandom, SnappingAsk
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
@@ -53,6 +54,7 @@ NEAR = 0.01  # below the target, which one configuration of the pool alone may r
 TRIALS_OF_TARGET = 100
 NUM_OWN_POINTS = 2  # of KNOWN_GOOD
 WORKERS = (4, 16, 64, 256, 1024)
+LOG = Path(tempfile.gettempdir()) / "search_efficiency.log"
 STEPS = 60  # of the curves of the best value so far
 
 Search = tuple[SearchSpec, Any, Any]
@@ -303,17 +305,18 @@ def main() -> None:
     """Compare searches, or variants of ASHA."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--curves", type=Path, default=Path(__file__).parent / "curves" / "yoochoose_24h.ndjson")
+    parser.add_argument("--measure", choices=MEASURES, default=METRIC, help="validation metric to search by")
     parser.add_argument("--seeds", type=int, default=11)
     parser.add_argument("--workers", type=int, nargs="*", default=WORKERS, help="simulated workers; none: no scaling")
     parser.add_argument("--quick", action="store_true", help="3 seeds, 4 and 16 workers, made-up curves")
     parser.add_argument("--variants", action="store_true", help="compare variants of ASHA instead")
     parser.add_argument("--picture", type=Path, help="HTML page to write, when plotly is installed")
-    parser.add_argument("--log", type=Path, default=Path("search_efficiency.log"), help="where Ray's messages go")
+    parser.add_argument("--log", type=Path, default=LOG, help="where Ray's messages go")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    pool = synthetic_pool(SPACE, 120) if options.quick else read_curves(options.curves)
-    print(f"{len(pool.random)} random configurations, {len(pool.portfolio)} known-good points")
+    pool = synthetic_pool(SPACE, 120) if options.quick else read_curves(options.curves, options.measure)
+    print(f"{len(pool.random)} random configurations, {len(pool.portfolio)} known-good points, {options.measure}")
     if options.variants:
         result: Any = _compare_variants(pool, options.seeds)
     else:
