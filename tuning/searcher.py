@@ -108,10 +108,15 @@ def make_searcher(spec: SearchSpec, study_name: str) -> OptunaSearcher:
             group=True,
             constant_liar=True,
         )
-    study = optuna.create_study(
-        sampler=sampler,
-        pruner=optuna.pruners.NopPruner(),
-        study_name=study_name,
-        directions=["minimize" if name in COSTS else "maximize" for name in objectives],
-    )
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it announces each study
+    try:
+        study = optuna.create_study(
+            sampler=sampler,
+            pruner=optuna.pruners.NopPruner(),
+            study_name=study_name,
+            directions=["minimize" if name in COSTS else "maximize" for name in objectives],
+        )
+    finally:
+        optuna.logging.set_verbosity(verbosity)
     return OptunaSearcher(spec.space, study, objectives, spec.max_epochs, spec.seed)

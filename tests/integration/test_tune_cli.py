@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -59,10 +60,45 @@ def test_check_prints_what_is_resolved(folder, call):
     assert resolved["space"]["batch_size"]["options"] == [8, 16]
 
 
+def test_check_says_what_a_search_will_cost(folder, call):
+    assert "estimate: 3 trials, about " in call("tune", "check", folder / "search.toml").err
+    resolved = json.loads(call("tune", "check", folder / "search.toml", "--json").out)
+    assert resolved["estimate"]["epochs_at_most"] == 6
+    assert "estimate" not in call("tune", "check", folder / "search.toml", "--no-estimate").err
+
+
+def test_options_go_before_the_file(folder, run, call, tmp_path):
+    options = ["--trials", 2, "--epoch-budget", 50, "--time-budget", "1h", "--confirm", "1x2", "--warm-start", run]
+    call("tune", "run", folder / "search.toml", "--out", tmp_path / "run", *options)
+    resolved = tomllib.loads((tmp_path / "run/search.toml").read_text())
+    assert resolved["search"] | {"trials": 2, "epoch_budget": 50, "time_budget_s": 3600.0} == resolved["search"]
+    best = json.loads(call("tune", "results", run, "--json").out)["trials"][0]
+    found = json.loads(call("tune", "results", tmp_path / "run", "--json").out)
+    first = next(trial for trial in found["trials"] if trial["trial"] == 0)
+    assert {name: first[name] for name in ("hidden_size", "batch_size")} == {
+        name: best[name] for name in ("hidden_size", "batch_size")
+    }
+    assert [len(confirmed["metrics"]["recall@20"]) for confirmed in found["confirmed"]] == [2]
+    assert "trial with other seeds" in call("tune", "results", tmp_path / "run").out
+
+
+def test_a_duration_that_is_none(folder, failure, tmp_path):
+    code, error = failure("tune", "run", folder / "search.toml", "--out", tmp_path / "run", "--time-budget", "2 days")
+    assert code == 2
+    assert "'2 days' is no duration, write it as 90s, 15m or 2h" in error
+
+
+def test_a_warm_start_that_is_no_search(folder, failure, tmp_path):
+    arguments = ["--out", tmp_path / "run", "--warm-start", tmp_path]
+    code, error = failure("tune", "run", folder / "search.toml", *arguments)
+    assert (code, "is not the folder of a search" in error) == (1, True)
+
+
 def test_results_are_shown_with_test_figures(run, call):
     output = call("tune", "results", run).out
     assert output.splitlines()[0].split()[:4] == ["trial", "recall@20", "mrr@20", "ndcg@20"]
     assert "first-order Markov" in output
+    assert "95 % interval from" in output
 
 
 def test_results_for_machines(run, call):
