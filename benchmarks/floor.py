@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from gru4rec.cli.output import print_table
+from gru4rec.device import denormals_as_zero
 from gru4rec.nn import products
 
 
@@ -71,7 +72,7 @@ def seconds_of(work: Callable[[], None], least_seconds: float = 0.1) -> float:
     """Return the CPU seconds of one call, of as many as take `least_seconds`."""
     calls = 0
     began = time.process_time()
-    with torch.inference_mode():
+    with torch.inference_mode(), denormals_as_zero():
         while time.process_time() - began < least_seconds:
             work()
             calls += 1

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import math
 import multiprocessing
@@ -40,6 +41,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from replay import Replay, Replayed, small_ray
 
 from gru4rec.cli.output import note, print_table
+from gru4rec.files import atomic_file
 from gru4rec.stopping import StoppingRule
 from tuning.presets import PRESETS
 from tuning.schedule import make_scheduler
@@ -55,6 +57,7 @@ TRIALS_OF_TARGET = 100
 NUM_OWN_POINTS = 2  # of KNOWN_GOOD
 WORKERS = (4, 16, 64, 256, 1024)
 LOG = Path(tempfile.gettempdir()) / "search_efficiency.log"
+COLORS = ("#1b6ca8", "#3aa0d8", "#7a4fb5", "#b58ad8", "#999999", "#c9a227", "#c0392b")
 STEPS = 60  # of the curves of the best value so far
 
 Search = tuple[SearchSpec, Any, Any]
@@ -201,19 +204,41 @@ def scale_table(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def picture(course: dict[str, Any], file: Path) -> None:
-    """Write the curves of the best value so far as a page; plotly is optional."""
-    try:
-        from plotly import graph_objects
-    except ImportError:
-        note(f"skipped {file}: plotly is not installed")
-        return
-    figure = graph_objects.Figure(
-        [graph_objects.Scatter(x=course["CPU s"], y=best, name=name) for name, best in course[METRIC].items()]
+def picture(course: dict[str, Any], measure: str, file: Path) -> None:
+    """Draw the best value so far against CPU seconds, on a logarithmic scale, as SVG."""
+    width, height, left, top, bottom = 760, 400, 60, 30, 45
+    seconds = np.log10(course["CPU s"])
+    lowest, highest = course["target"] - 0.06, course["target"] + 0.02
+
+    def x(value: float) -> float:
+        return left + (value - seconds[0]) / (seconds[-1] - seconds[0]) * (width - left - 190)
+
+    def y(value: float) -> float:
+        return height - bottom - (max(value, lowest) - lowest) / (highest - lowest) * (height - bottom - top)
+
+    shapes = [
+        f'<line x1="{left}" x2="{width - 190}" y1="{y(course["target"]):.1f}" y2="{y(course["target"]):.1f}" '
+        'stroke="#888" stroke-dasharray="4 4"/>'
+    ]
+    for number, (name, best) in enumerate(course[METRIC].items()):
+        known = [(x(at), y(value)) for at, value in zip(seconds, best, strict=True) if value is not None]
+        steps = [point for (a, b), (c, _) in itertools.pairwise(known) for point in ((a, b), (c, b))]
+        points = " ".join(f"{a:.1f},{b:.1f}" for a, b in [*steps, known[-1]])
+        color = COLORS[number % len(COLORS)]
+        shapes.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>')
+        shapes.append(f'<text x="{width - 180}" y="{top + 20 * number + 10}" style="fill:{color}">{name}</text>')
+    for power in range(math.ceil(seconds[0]), math.floor(seconds[-1]) + 1):
+        shapes.append(f'<text x="{x(power):.1f}" y="{height - bottom + 20}" text-anchor="middle">{10**power}</text>')
+    for value in np.arange(math.ceil(lowest * 50) / 50, highest, 0.02):
+        shapes.append(f'<text x="{left - 10}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.2f}</text>')
+    shapes.append(f'<text x="{left}" y="{top - 12}">best validation {measure}, median of the seeds</text>')
+    shapes.append(
+        f'<text x="{left}" y="{height - 5}">CPU seconds; dotted: the best of 100 trainings to their end</text>'
     )
-    figure.add_hline(course["target"], line_dash="dot")
-    figure.update_layout(xaxis={"title": "CPU s", "type": "log"}, yaxis={"title": f"best validation {METRIC}"})
-    figure.write_html(file, include_plotlyjs="cdn")
+    style = "<style>text{font:13px sans-serif;fill:#555}</style>"
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">{style}'
+    with atomic_file(file) as temporary:
+        temporary.write_text("\n".join([head, *shapes, "</svg>"]) + "\n", encoding="utf-8")
     note(f"wrote {file}")
 
 
@@ -289,7 +314,7 @@ def _compare_searches(pool: Pool, seeds: int, workers: Sequence[int], options: a
     print(f"medians of {seeds} seeds; all 100 to their end: {course['all 100, CPU s']:,.0f} CPU s")
     print_table(rows, shown)
     if options.picture:
-        picture(course, options.picture)
+        picture(course, options.measure, options.picture)
     points = []
     for count in (1, *workers) if workers else ():
         for seed in range(min(seeds, 3) if count <= 64 else 1):
@@ -310,7 +335,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="*", default=WORKERS, help="simulated workers; none: no scaling")
     parser.add_argument("--quick", action="store_true", help="3 seeds, 4 and 16 workers, made-up curves")
     parser.add_argument("--variants", action="store_true", help="compare variants of ASHA instead")
-    parser.add_argument("--picture", type=Path, help="HTML page to write, when plotly is installed")
+    parser.add_argument("--picture", type=Path, help="SVG to write: the best value so far against CPU seconds")
     parser.add_argument("--log", type=Path, default=LOG, help="where Ray's messages go")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
