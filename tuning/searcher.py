@@ -50,6 +50,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
         self.max_epochs = max_epochs
         self.seed = seed
         self.running: dict[str, optuna.Trial] = {}
+        self.at_best: dict[int, list[float]] = {}  # the other objectives at a running trial's best epoch
         for point in space.labelled_points():
             study.enqueue_trial(point)
 
@@ -67,13 +68,16 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
         if error:
             self.study.tell(trial, state=TrialState.FAIL)
         elif result is not None and self._report(trial, result) and self._ran_to_its_end(result):
-            self.study.tell(trial, [result["best"], *(result[name] for name in self.objectives[1:])])
+            self.study.tell(trial, [result["best"], *self.at_best[trial.number]])
         else:
             self.study.tell(trial, state=TrialState.PRUNED)
+        self.at_best.pop(trial.number, None)
 
     def _report(self, trial: optuna.Trial, result: dict[str, Any]) -> bool:
         """Report an epoch's value; False when it is not finite."""
         finite = math.isfinite(result[self.metric])
+        if finite and (result[self.metric] == result["best"] or trial.number not in self.at_best):
+            self.at_best[trial.number] = [result[name] for name in self.objectives[1:]]
         if finite and len(self.objectives) == 1:  # Optuna takes no intermediate values of several objectives
             trial.report(result[self.metric], result["epoch"])
         return finite

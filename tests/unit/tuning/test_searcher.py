@@ -106,9 +106,10 @@ def test_several_objectives():
     assert [direction.name for direction in searcher.study.directions] == ["MAXIMIZE", "MAXIMIZE", "MINIMIZE"]
     for number, done in enumerate((3, 1)):
         searcher.suggest(str(number))
-        searcher.on_trial_result(str(number), report(1, 0.2))
+        searcher.on_trial_result(str(number), {**report(1, 0.5), "mrr@20": 0.3, "parameters": 900})
         searcher.on_trial_complete(str(number), {**report(done, 0.4, best=0.5), "mrr@20": 0.1, "parameters": 900})
-    assert told(searcher).values == [0.5, 0.1, 900]
+    assert told(searcher).values == [0.5, 0.3, 900]  # of the best epoch
+    assert searcher.at_best == {}
     assert told(searcher, 1).state == TrialState.PRUNED
     assert searcher.suggest("more")["trial"] == 2
 
