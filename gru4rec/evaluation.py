@@ -16,7 +16,7 @@ from gru4rec.device import denormals_as_zero
 from gru4rec.errors import DataError, DivergedError, ParameterError
 from gru4rec.metrics import Ranks
 from gru4rec.nn.network import Network
-from gru4rec.nn.products import ROWS, linear, padded
+from gru4rec.nn.products import ROWS, padded, tile_linear
 
 SESSIONS_AT_ONCE = 1024
 STATES_AT_ONCE = 4096
@@ -114,7 +114,9 @@ def count_scores(network: Network, states: Tensor, targets: Tensor) -> tuple[Ten
 def own_scores(network: Network, states: Tensor, targets: Tensor) -> Tensor:
     """Return the score of each row's target, shape (rows, 1)."""
     parts = zip(torch.split(states, ROWS_OF_OWN), torch.split(targets, ROWS_OF_OWN), strict=True)
-    products = [linear(padded(rows), network.output_table[items], network.item_bias[items]) for rows, items in parts]
+    products = [
+        tile_linear(padded(rows), network.output_table[items], network.item_bias[items]) for rows, items in parts
+    ]
     return torch.cat([product.diagonal() for product in products]).unsqueeze(1)
 
 
@@ -144,7 +146,7 @@ def score_tiles(network: Network, states: Tensor, max_items: int) -> Iterator[tu
     tables, biases = network.output_table.tensor_split(num_tiles), network.item_bias.tensor_split(num_tiles)
     first, num_rows, states = 0, len(states), padded(states)
     for table, bias in zip(tables, biases, strict=True):
-        yield first, linear(states, table, bias)[:num_rows]
+        yield first, tile_linear(states, table, bias)[:num_rows]
         first += len(bias)
 
 

@@ -222,7 +222,7 @@ class RandomTrial:
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
         if step is not None:
-            return low + step * int(self._random.integers(int((high - low) / step + 1e-9), endpoint=True))
+            return min(high, low + step * int(self._random.integers(int((high - low) / step + 1e-9), endpoint=True)))
         if log:
             return float(np.exp(self._random.uniform(np.log(low), np.log(high))))
         return float(self._random.uniform(low, high))

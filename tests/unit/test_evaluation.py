@@ -235,7 +235,7 @@ def test_score_tiles_are_all_scores_in_nearly_equal_parts(max_items):
 def test_every_product_with_all_items_is_one_for_onednn(monkeypatch, num_rows):
     """Other numbers of rows take twice as long, and few rows can lose ties."""
     network, rows = random_network(), []
-    monkeypatch.setattr(evaluation, "linear", lambda x, *weights: rows.append(len(x)) or linear(x, *weights))
+    monkeypatch.setattr(evaluation, "tile_linear", lambda x, *weights: rows.append(len(x)) or linear(x, *weights))
     states = torch.randn(num_rows, network.output_table.shape[1], dtype=torch.float64)
     targets = torch.zeros(num_rows, dtype=torch.int64)
     count_scores(network, states, targets)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gru4rec.nn import products
-from gru4rec.nn.products import COLUMNS, gather_columns, input_gradient, linear, weight_gradient
+from gru4rec.nn.products import COLUMNS, gather_columns, input_gradient, linear, tile_linear, weight_gradient
 
 SHAPES = [(products.ROWS, 7, 5), (4 * products.ROWS, 100, 300), (1, 7, 5), (0, 3, 2), (products.ROWS + 1, 64, 32)]
 
@@ -31,6 +31,7 @@ def test_products_equal_those_in_double_precision(library, rows, inputs, outputs
     for actual, expected in (
         (linear(x, weight, bias), wide_x @ wide_weight.T + bias.double()),
         (linear(x, weight), wide_x @ wide_weight.T),
+        (tile_linear(x, weight, bias), wide_x @ wide_weight.T + bias.double()),
         (input_gradient(d_output, weight), wide_d @ wide_weight),
         (weight_gradient(d_output, x), wide_d.T @ wide_x),
     ):
