@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 from sklearn.base import BaseEstimator
@@ -21,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from gru4rec.data.interactions import Interactions, check_interactions, is_interactions, read_interactions
 from gru4rec.data.reading import read_log
-from gru4rec.data.sessions import ItemVocabulary, Sessions
+from gru4rec.data.sessions import ItemVocabulary, Sessions, sample_sessions
 from gru4rec.device import cpu_threads, resolve_device
 from gru4rec.errors import DataError, ParameterError, unknown_name
 from gru4rec.fitting import EpochRecord, Validation, align_validation, fit_trainer
@@ -272,7 +271,7 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         if rule.minimize:
             raise ParameterError(f"stopping_criterion {rule.metric!r} needs validation data as a pair of matrices")
         known = align_validation(_sessions(data, "validation_data"), train)
-        return known.select_sessions(self._sample(known.num_sessions, sample_size))
+        return sample_sessions(known, sample_size, self.seed_)
 
     def _matrix_validation(
         self, model: Model, histories: Interactions, true: Interactions, rule: StoppingRule, sample_size: int | None
@@ -283,7 +282,7 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         sessions = sessions.select_sessions(has_true[sessions.session_ids])
         if sessions.num_sessions == 0:
             raise DataError("no user has both a history in validation_data[0] and a true item in validation_data[1]")
-        sessions = sessions.select_sessions(self._sample(sessions.num_sessions, sample_size))
+        sessions = sample_sessions(sessions, sample_size, self.seed_)
         chosen = np.zeros(shape[0], dtype=bool)
         chosen[sessions.session_ids] = True
         expected = sparse.csr_matrix(true.values[chosen])
@@ -296,14 +295,6 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             return {rule.metric: criterion.evaluate(expected, predicted[chosen])}
 
         return validate
-
-    def _sample(self, count: int, sample_size: int | None) -> npt.NDArray[np.bool_]:
-        """Return a mask of `sample_size` out of `count`, the same for the same seed; None takes all."""
-        if sample_size is None or sample_size >= count:
-            return np.ones(count, dtype=bool)
-        chosen = np.zeros(count, dtype=bool)
-        chosen[np.random.default_rng(self.seed_).choice(count, sample_size, replace=False)] = True
-        return chosen
 
 
 class GRU4RecNegSampling(GRU4Rec):

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import ray
 import torch
 
@@ -18,6 +17,7 @@ from gru4rec.fitting import fit_trainer
 from gru4rec.hyperparameters import HyperParameters
 from gru4rec.training import Trainer
 from tuning.progress import TrialRecord
+from tuning.searcher import trial_seed
 from tuning.spec import SearchSpec
 from tuning.trainable import TrialTask
 
@@ -53,7 +53,7 @@ def confirm_trials(
     remote = ray.remote(num_cpus=spec.cpus_per_trial, num_gpus=spec.gpus_per_trial, max_retries=RETRIES)(_train)
     runs = [
         [
-            remote.remote(shared, trial.hyperparameters, _seed(spec, trial, number), trial.best_epoch)
+            remote.remote(shared, trial.hyperparameters, trial_seed(spec.seed, trial.number, number), trial.best_epoch)
             for number in range(seeds)
         ]
         for trial in best
@@ -62,10 +62,6 @@ def confirm_trials(
         Confirmation(trial.number, {key: [found[key] for found in ray.get(of_trial)] for key in task.metrics})
         for trial, of_trial in zip(best, runs, strict=True)
     ]
-
-
-def _seed(spec: SearchSpec, trial: TrialRecord, number: int) -> int:
-    return int(np.random.SeedSequence([spec.seed, trial.number, number]).generate_state(1)[0])
 
 
 def _train(task: TrialTask, hyperparameters: dict[str, Any], seed: int, epochs: int) -> dict[str, float]:

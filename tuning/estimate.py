@@ -8,10 +8,8 @@ import statistics
 import time
 from dataclasses import dataclass
 
-import torch
-
 from gru4rec.data.sessions import sample_sessions
-from gru4rec.device import resolve_device
+from gru4rec.device import cpu_threads, resolve_device
 from gru4rec.errors import DivergedError
 from gru4rec.hyperparameters import HyperParameters
 from gru4rec.training import Trainer
@@ -63,15 +61,11 @@ class Cost:
 
 def estimate_cost(spec: SearchSpec, task: TrialTask) -> Cost:
     """Time a few random configurations on a part of the logs, and extrapolate; those that diverge are left out."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(task.threads)
-    try:
-        space = spec.space.for_catalogue(task.train.num_items)
-        samples = [HyperParameters.from_dict(space.suggest(RandomTrial(number))) for number in range(CONFIGURATIONS)]
+    space = spec.space.for_catalogue(task.train.num_items)
+    samples = [HyperParameters.from_dict(space.suggest(RandomTrial(number))) for number in range(CONFIGURATIONS)]
+    with cpu_threads(task.threads):
         found = [_epoch_seconds(hyperparameters, task) for hyperparameters in samples]
-        seconds = sorted(value for value in found if math.isfinite(value)) or [math.nan]
-    finally:
-        torch.set_num_threads(threads)
+    seconds = sorted(value for value in found if math.isfinite(value)) or [math.nan]
     epochs = expected_epochs(spec)
     at_once = max(1, (os.cpu_count() or 1) // spec.cpus_per_trial)
     if spec.max_concurrent_trials != "auto":

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from ray import tune as ray_tune
 
 from gru4rec.baselines import BASELINES
 from gru4rec.data.reading import read_log
 from gru4rec.data.sessions import Sessions, concatenate_sessions, sample_sessions
-from gru4rec.device import resolve_device
+from gru4rec.device import cpu_threads, resolve_device
 from gru4rec.errors import DataError, SearchError, SpecificationError
 from gru4rec.fitting import align_validation, fit_trainer
 from gru4rec.hyperparameters import HyperParameters
@@ -239,16 +238,12 @@ def export_trial(
     train = _refit_data(data) if spec.refit else data.train
     train = train.with_own_items()
     say(f"training trial {trial.number} for {trial.best_epoch} epochs on {train.num_events:,} events")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(spec.cpus_per_trial)
-    try:
+    with cpu_threads(spec.cpus_per_trial):
         device = resolve_device("auto" if spec.gpus_per_trial else "cpu")
         trainer = Trainer(HyperParameters.from_dict(trial.hyperparameters), train, seed=trial.seed, device=device)
         fit_trainer(trainer, trial.best_epoch)
         model = Model(trainer.network, train.items)
         metrics = _figures(result, trial, model, data)
-    finally:
-        torch.set_num_threads(threads)
     return save_model(dataclasses.replace(model, metrics=metrics), out)
 
 

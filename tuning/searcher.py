@@ -92,9 +92,9 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
         self.__dict__.update(pickle.loads(Path(checkpoint_path).read_bytes()))
 
 
-def trial_seed(search_seed: int, trial: int) -> int:
-    """Return the seed of a trial: a function of the search's seed and the trial's number alone."""
-    return int(np.random.SeedSequence([search_seed, trial]).generate_state(1)[0])
+def trial_seed(search_seed: int, trial: int, *again: int) -> int:
+    """Return the seed of a trial: a function of the search's seed, the trial's number, and which time it is `again`."""
+    return int(np.random.SeedSequence([search_seed, trial, *again]).generate_state(1)[0])
 
 
 def make_searcher(spec: SearchSpec, study_name: str) -> OptunaSearcher:

@@ -186,12 +186,12 @@ def concatenate_sessions(first: Sessions, second: Sessions) -> Sessions:
     )
 
 
-def sample_sessions(sessions: Sessions, count: int, seed: int) -> Sessions:
-    """Return `count` of the sessions, drawn once for a seed, in their order; all of them when there are fewer."""
-    if count >= sessions.num_sessions:
+def sample_sessions(sessions: Sessions, size: int | None, seed: int) -> Sessions:
+    """Return `size` of the sessions in their order, the same for the same seed; None, or too many, returns all."""
+    if size is None or size >= sessions.num_sessions:
         return sessions
     chosen = np.zeros(sessions.num_sessions, dtype=bool)
-    chosen[np.random.default_rng(seed).choice(sessions.num_sessions, count, replace=False)] = True
+    chosen[np.random.default_rng(seed).choice(sessions.num_sessions, size, replace=False)] = True
     return sessions.select_sessions(chosen)
 
 
