@@ -1,4 +1,4 @@
-"""benchmarks/replay.py: the queue that stands in for Ray's actors keeps time as workers would, worked out by hand."""
+"""Replays (benchmarks/replay.py, virtual_actors.py): time passes as with workers, worked out by hand."""
 
 from __future__ import annotations
 
