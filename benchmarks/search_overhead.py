@@ -49,10 +49,10 @@ def measure(trials: int, epochs: int, data: SearchData) -> dict[str, Any]:
             marks.append((progress.epochs, time.time(), time.process_time()))
 
     with tempfile.TemporaryDirectory() as folder, captured_output(Path(folder) / "ray.log"), ray_for(spec) as slots:
-        records = run_trials(spec, task, Path(folder), slots, mark)
+        result = run_trials(spec, task, Path(folder), slots, mark)
     (first_report, first_s, first_cpu_s), (last_report, last_s, last_cpu_s) = marks[0], marks[-1]
     reports, wall_s, cpu_s = last_report - first_report, last_s - first_s, last_cpu_s - first_cpu_s
-    training_s = sum(record.seconds for record in records)
+    training_s = sum(record.seconds for record in result.trials)
     return {
         "slots": slots,
         "reports/s": reports / wall_s,
