@@ -30,8 +30,7 @@ def run_command(
             command,
             input=stdin or "",
             env={**os.environ, **(environment or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             check=False,
         )
