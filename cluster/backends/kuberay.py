@@ -107,15 +107,15 @@ class KubeRayCluster:
             self._kubectl("apply", "--validate=strict", "-f", "-", stdin=manifest)
             self._wait_for_head(say)
             self._token()
-        except BaseException:
+        except BaseException as error:
             say("that failed: taking down what was started")
-            self._delete()
+            self._delete(error)
             raise
         say(f"cluster {self._spec.name} is up; more workers join as their pods start")
 
     def down(self, say: Say) -> None:
         self._check_up()
-        self._delete()
+        self._delete(None)
         say(f"cluster {self._spec.name} is down")
 
     def status(self) -> list[dict[str, Any]]:
@@ -144,10 +144,16 @@ class KubeRayCluster:
     def _kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         return run_command([*self._base(), *arguments], stdin=stdin, remedy=KUBECTL_REMEDY)
 
-    def _delete(self) -> None:
+    def _delete(self, cause: BaseException | None) -> None:
         """Delete exactly what was applied, and wait until it is gone."""
         manifest = (self._paths.rendered / CLUSTER).read_text(encoding="utf-8")
-        self._kubectl("delete", "--ignore-not-found", "--wait=true", "--timeout=300s", "-f", "-", stdin=manifest)
+        try:
+            self._kubectl("delete", "--ignore-not-found", "--wait=true", "--timeout=300s", "-f", "-", stdin=manifest)
+        except ClusterError as error:
+            raise ClusterError(
+                f"cluster {self._spec.name} may have pods that still run and cost: {error}",
+                "try again: gru4rec cluster down",
+            ) from cause
         self._paths.state.unlink()
 
     def _wait_for_head(self, say: Say) -> None:
