@@ -36,6 +36,8 @@ CONFIG = "cluster.yaml"
 READY = "gru4rec-tunnel-is-open"
 STEP = re.compile(r"\[\d+/\d+\]|New status|[Ff]ailed|Error|!!!|Acquiring|Launched|Terminat")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+NOISE = re.compile(r"INFO node_provider|Shared connection|Permanently added|Full traceback|^ +File |^ {6,}|^ *(!!!)?$")
+STYLE = ("--log-style=pretty", "--log-color=false")
 VARIABLES = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"}
 
 
@@ -108,7 +110,7 @@ class RayUpCluster:
         write_private(self._paths.state, json.dumps({"backend": "ray_up", "provider": self._settings.provider}) + "\n")
         say(f"ray up {self._config}")
         try:
-            self._run("up", ["-y", "--no-config-cache", "--disable-usage-stats", "--log-style=record"], say)
+            self._run("up", ["-y", "--no-config-cache", "--disable-usage-stats", *STYLE], say)
         except BaseException as error:
             say("that failed: taking down what was started")
             self._take_down(say, error)
@@ -142,7 +144,7 @@ class RayUpCluster:
 
     def _take_down(self, say: Say, cause: BaseException | None) -> None:
         try:
-            self._run("down", ["-y", "--log-style=record"], say)
+            self._run("down", ["-y", *STYLE], say)
         except ClusterError as error:
             raise ClusterError(
                 f"cluster {self._spec.name} may have nodes that still run and cost: {error}",
@@ -177,7 +179,7 @@ class RayUpCluster:
                 if STEP.search(said[-1]):
                     say(said[-1].strip())
         if process.returncode:
-            last = "\n  ".join(line for line in said[-LINES_TOLD:] if line)
+            last = "\n  ".join([line for line in said if not NOISE.search(line)][-LINES_TOLD:])
             raise ClusterError(f"ray {verb} ended with {process.returncode}: {last}", f"all of it is in {log}")
 
     def _autoscaler(self) -> dict[str, str]:

@@ -111,13 +111,15 @@ def _start(spec: ClusterSpec, head: bool) -> str:
     if settings.provider == LOCAL:  # Ray knows no groups there
         group = spec.head if head else next(iter(spec.workers), spec.head)
         variables.append(f"RAY_NODE_TYPE_NAME={group.name}")
+        # A head without a way to the internet finds no address of its own but 127.0.0.1. Workers see which way it is.
+        role += f" --node-ip-address={settings.head_ip}" if head else ""
         role += f" --num-cpus={group.cpus} --num-gpus={group.gpus}"
         role += f" --memory={_memory_bytes(group)}" if group.memory_gib else ""
     return "; ".join(
         [
             "umask 077",
             "unset OMP_NUM_THREADS PYTHONWARNINGS",  # that Ray's launcher sets for its own commands
-            "ulimit -n 65536 || true",
+            "ulimit -n 65536 2> /dev/null || true",
             f"export {' '.join(variables)}",
             f"ray start {role} --object-manager-port={OBJECT_MANAGER_PORT} --disable-usage-stats",
         ]

@@ -153,6 +153,10 @@ def test_the_token_is_its_users_alone_before_ray_starts(tmp_path, monkeypatch):
     } <= set(variables)
 
 
+def test_a_head_of_ones_own_is_told_its_address():
+    assert " --node-ip-address=192.0.2.10 " in config_of("onprem")["head_start_ray_commands"][-1]
+
+
 def test_groups_become_node_types_with_their_bounds():
     config = config_of("aws")
     types_ = config["available_node_types"]
@@ -275,6 +279,8 @@ RAY = """
     elif verb == os.environ.get("FAILING"):
         print("[1/7] \\x1b[31mWaiting for SSH\\x1b[0m")
         print("no capacity for c7i", file=sys.stderr)
+        print("Full traceback: Traceback (most recent call last):")
+        print("\\n".join(f'  File "updater.py", line {n}, in run\\n      run()' for n in range(30)))
         sys.exit(1)
     else:
         print("[7/7] Starting the Ray runtime")
