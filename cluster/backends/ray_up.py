@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.backends import Say
 from cluster.backends.private_file import write_private
 from cluster.backends.ray_up_settings import LOCAL, RayUpSettings, parse_settings
-from cluster.backends.ray_up_yaml import DASHBOARD_PORT, render_cluster
+from cluster.backends.ray_up_yaml import DASHBOARD_PORT, render_cluster, stop_script
 from cluster.backends.tunnel import open_tunnel
 from cluster.jobs import Submission
 from cluster.paths import ClusterPaths
@@ -143,6 +143,8 @@ class RayUpCluster:
             raise ClusterError(f"cluster {self._spec.name} is not up", "gru4rec cluster up cluster.toml")
 
     def _take_down(self, say: Say, cause: BaseException | None) -> None:
+        if self._settings.provider == LOCAL and not self._settings.docker_image:
+            self._stop_machines(say)
         try:
             self._run("down", ["-y", *STYLE], say)
         except ClusterError as error:
@@ -152,6 +154,13 @@ class RayUpCluster:
             ) from cause
         for path in (self._paths.state, self._paths.token, self._known_hosts):
             path.unlink(missing_ok=True)
+
+    def _stop_machines(self, say: Say) -> None:
+        """Stop Ray on machines of one's own, and remove what was copied there: `ray down` forgets their workers."""
+        try:
+            run_command([*self._ssh_to_head(self._head_address()), stop_script(self._spec)])
+        except ClusterError as error:
+            say(f"Ray and the token may be left on the machines: {error}")
 
     def _run(self, verb: str, options: Sequence[str], say: Say) -> None:
         """Run `ray up` or `ray down`; all it says goes to a file, its steps to `say` as they come."""
@@ -202,6 +211,10 @@ class RayUpCluster:
 
     def _ssh(self, address: str, port: int) -> list[str]:
         """Return the command of the tunnel; it ends on the head, too, when its standard input does."""
+        forward = ["-L", f"127.0.0.1:{port}:127.0.0.1:{DASHBOARD_PORT}"]
+        return [*self._ssh_to_head(address, *forward), f"echo {READY} && exec cat"]
+
+    def _ssh_to_head(self, address: str, *more: str) -> list[str]:
         options = {
             "BatchMode": "yes",
             "ConnectTimeout": "20",
@@ -217,16 +230,8 @@ class RayUpCluster:
         if self._settings.ssh_proxy_command:
             options["ProxyCommand"] = self._settings.ssh_proxy_command
         key = ["-i", self._settings.ssh_private_key] if self._settings.ssh_private_key else []
-        return [
-            "ssh",
-            "-T",
-            *key,
-            *(word for name, value in options.items() for word in ("-o", f"{name}={value}")),
-            "-L",
-            f"127.0.0.1:{port}:127.0.0.1:{DASHBOARD_PORT}",
-            f"{self._settings.ssh_user}@{address}",
-            f"echo {READY} && exec cat",
-        ]
+        words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        return ["ssh", "-T", *key, *words, *more, f"{self._settings.ssh_user}@{address}"]
 
 
 def _ray() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -124,6 +125,19 @@ def _start(spec: ClusterSpec, head: bool) -> str:
             f"ray start {role} --object-manager-port={OBJECT_MANAGER_PORT} --disable-usage-stats",
         ]
     )
+
+
+def stop_script(spec: ClusterSpec) -> str:
+    """Return what ends Ray on machines of one's own, run on the head: there first, lest it start workers again."""
+    settings: RayUpSettings = spec.settings
+    key = "-i ~/ray_bootstrap_key.pem " if settings.ssh_private_key else ""
+    ssh = f"ssh {key}-T -o BatchMode=yes -o ConnectTimeout=20 -o StrictHostKeyChecking=accept-new"
+    stop = f"bash --login -ic {shlex.quote('source ~/.bashrc; ray stop')}"  # as Ray's launcher runs its commands
+    token = f'"$HOME/{token_name(spec)}"'
+    there = shlex.quote(f"{stop} && rm -f {token}")
+    workers = [f"{ssh} {settings.ssh_user}@{address} {there} || failed=1" for address in settings.worker_ips]
+    left = f"rm -f {token} ~/ray_bootstrap_config.yaml ~/ray_bootstrap_key.pem"
+    return "; ".join(["failed=0", f"{stop} || failed=1", *workers, left, 'exit "$failed"'])
 
 
 def _memory_bytes(group: NodeGroup) -> int:

@@ -18,6 +18,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from cluster.backends import make_backend
+from cluster.backends.ray_up_yaml import stop_script
 from cluster.paths import ClusterPaths
 from cluster.spec import parse_cluster, read_cluster
 from gru4rec.errors import ClusterError, SpecificationError
@@ -423,3 +424,31 @@ def test_ones_own_head_needs_no_asking(programs, _jobs):
     assert programs()[0]["variables"]["RAY_UP_enable_autoscaler_v2"] == "0"
     with backend.jobs():
         assert "me@192.0.2.1" in programs()[-1]["arguments"]
+
+
+def test_ones_own_machines_are_left_as_they_were(programs, monkeypatch):
+    backend, said = cluster(LOCAL, **LAB), []
+    backend.up(said.append)
+    backend.down(said.append)
+    up, stop, down = programs()
+    assert (up["program"], stop["program"], down["program"]) == ("ray", "ssh", "ray")
+    host, script = stop["arguments"][-2:]
+    assert host == "me@192.0.2.1"
+    assert "me@192.0.2.2" in script
+    assert "ray stop" in script
+    assert script.count(".gru4rec-shop.token") == 2
+
+    backend.up(said.append)
+    monkeypatch.setenv("SSH_FAILS", "1")
+    backend.down(said.append)
+    assert any(line.startswith("Ray and the token may be left on the machines: ssh") for line in said)
+    assert not ClusterPaths("shop").state.exists()
+
+
+def test_the_script_that_stops_machines_is_good_shell(tmp_path):
+    script = tmp_path / "stop.sh"
+    script.write_text(f"#!/bin/bash\n{stop_script(read_cluster(ROOT / 'examples/cluster-onprem.toml'))}\n")
+    done = subprocess.run(
+        [Path(sys.executable).with_name("shellcheck"), "-e", "SC2016,SC2029", script], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
