@@ -52,6 +52,9 @@ class Place:
     storage: str | None = None
 
 
+THIS_MACHINE = Place()
+
+
 class Slots:
     """How many trials may run at once: fills the nodes that are there, and follows those that join and leave.
 
@@ -84,7 +87,7 @@ class Slots:
 
 
 @contextmanager
-def ray_for(spec: SearchSpec, place: Place = Place()) -> Iterator[Slots]:
+def ray_for(spec: SearchSpec, place: Place = THIS_MACHINE) -> Iterator[Slots]:
     """Start Ray on this machine, or join a cluster; yield how many trials may run at once.
 
     A Ray that is running in this process already is used and left running.

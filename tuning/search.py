@@ -25,7 +25,7 @@ from gru4rec.training import Trainer
 from tuning.budget import ALL_TRIALS, INTERRUPTED, Budget
 from tuning.confirm import RETRIES, confirm_trials
 from tuning.progress import Progress, SearchLog, TrialRecord
-from tuning.ray_runtime import Place, Slots, ray_for
+from tuning.ray_runtime import THIS_MACHINE, Place, Slots, ray_for
 from tuning.report import write_report
 from tuning.result import BEST, EPOCHS, SearchResult, result_folder, write_result
 from tuning.schedule import make_scheduler
@@ -116,7 +116,7 @@ def search_into(
     spec: SearchSpec,
     data: SearchData,
     task: TrialTask,
-    place: Place = Place(),
+    place: Place = THIS_MACHINE,
     *,
     on_progress: Callable[[Progress], None] | None = None,
     on_stage: Callable[[str], None] | None = None,
@@ -176,7 +176,7 @@ def run_trials(
     task: TrialTask,
     path: Path,
     slots: Slots,
-    place: Place = Place(),
+    place: Place = THIS_MACHINE,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
     """Run the trials on the Ray of this process; what they found is written however it ends."""
