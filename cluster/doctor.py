@@ -1,104 +1,72 @@
-"""Is this machine, or a running Ray cluster, fit for a search? Asked before a launch, not found out after it."""
+"""Checks of a cluster from outside: does it answer, does it ask for a token, what do its nodes find of themselves?"""
 
 from __future__ import annotations
 
-import platform
-import shutil
+import importlib.metadata
+import secrets
 import tempfile
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from cluster.backends import make_backend
+from cluster.checks import Check, check_this_machine
+from cluster.events import CHECKS, PROBLEM, parse_event
+from cluster.jobs import Jobs
+from cluster.package import PROBE, make_folder, make_submission, write_order
+from cluster.ray_jobs import RayJobs
+from cluster.spec import ClusterSpec
+from gru4rec.errors import ClusterError
+from tuning.space import Space
+from tuning.spec import SearchSpec
 
-from tuning.ray_runtime import connect
 
-PACKAGES = ("gru4rec-tune", "ray", "optuna", "torch", "numpy", "pandas", "pyarrow")
-SHARED_MEMORY = Path("/dev/shm")
-LEAST_SHARED_MEMORY_BYTES = 1 << 30
-SECONDS_TO_ANSWER = 60
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at.
+def examine(cluster: ClusterSpec, search: SearchSpec | None = None) -> list[Check]:
+    """Check this machine, the way to the cluster, and each of its nodes.
 
     Parameters
     ----------
-    name : str
-    passed : bool
-    detail : str
-        What was found.
-    """
-
-    name: str
-    passed: bool
-    detail: str
-
-
-def check_this_machine(storage: Path) -> list[Check]:
-    """Check versions, shared memory and whether `storage`, the folder for results, can be written."""
-    checks = [Check(name, found is not None, found or "not installed") for name, found in installed_versions().items()]
-    if SHARED_MEMORY.is_dir():
-        free = shutil.disk_usage(SHARED_MEMORY).free
-        checks.append(Check("shared memory", free >= LEAST_SHARED_MEMORY_BYTES, f"{free / 1e9:.1f} GB free"))
-    checks.append(_check_storage(storage))
-    return checks
-
-
-def check_cluster(address: str) -> list[Check]:
-    """Compare each node of the cluster at `address` with this machine: versions and resources.
+    cluster : ClusterSpec
+    search : SearchSpec, optional
+        Says what a trial needs and how large the logs are.
 
     Raises
     ------
     ClusterError
         When the cluster cannot be reached.
     """
-    connect(address)
-    try:
-        return [_check_node(node) for node in ray.nodes()]
-    finally:
-        ray.shutdown()
+    checks = check_this_machine(cluster.storage_path)
+    with make_backend(cluster).jobs() as jobs:
+        if not isinstance(jobs, RayJobs):
+            return checks  # Slurm: nothing stands before the search is submitted; its driver checks the nodes first
+        with tempfile.TemporaryDirectory(prefix="gru4rec-") as folder:
+            make_folder(Path(folder))
+            return checks + examine_ray(jobs, cluster, search or SearchSpec(Space(())), Path(folder))
 
 
-def installed_versions() -> dict[str, str | None]:
-    """Return the versions of Python and of the packages that must agree between nodes; None where one is missing."""
-    versions: dict[str, str | None] = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    return versions
-
-
-def _check_node(node: dict[str, Any]) -> Check:
-    name = f"node {node['NodeManagerAddress']}"
-    if not node["Alive"]:
-        return Check(name, False, "dead")
-    strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    ask = ray.remote(num_cpus=0, scheduling_strategy=strategy)(installed_versions)
-    try:
-        there = ray.get(ask.remote(), timeout=SECONDS_TO_ANSWER)
-    except ray.exceptions.RayError as error:
-        return Check(name, False, f"runs no task: {str(error).splitlines()[0]}")
-    differing = [
-        f"{package} {there[package]} there, {here} here"
-        for package, here in installed_versions().items()
-        if there[package] != here
+def examine_ray(jobs: RayJobs, cluster: ClusterSpec, search: SearchSpec, folder: Path) -> list[Check]:
+    """Check a cluster with a job API; `folder` is a working folder that holds our packages."""
+    there, here = jobs.ray_version, importlib.metadata.version("ray")
+    checks = [
+        Check("Ray", there == here, f"{there} there, {here} here", f"pip install 'ray[default]=={there}'"),
+        Check(
+            "authentication",
+            jobs.authenticated,
+            "a token is asked for" if jobs.authenticated else "anybody who reaches the dashboard can run code",
+            "start Ray with RAY_AUTH_MODE=token, see docs/security.md",
+        ),
     ]
-    resources = node["Resources"]
-    size = f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs"
-    return Check(name, not differing, f"{size}; {', '.join(differing) or 'versions agree'}")
+    if not checks[0].passed:
+        return checks
+    probe = f"check-{secrets.token_hex(6)}"
+    write_order(folder, cluster, search, probe)
+    jobs.submit(make_submission(folder, cluster, probe, PROBE))
+    return checks + _found(jobs, probe)
 
 
-def _check_storage(storage: Path) -> Check:
-    nearest = next(folder for folder in (storage.resolve(), *storage.resolve().parents) if folder.exists())
-    try:
-        with tempfile.NamedTemporaryFile(dir=nearest):
-            free = shutil.disk_usage(nearest).free
-    except OSError as error:
-        return Check("storage", False, f"{nearest} cannot be written: {error.strerror}")
-    return Check("storage", True, f"{nearest} can be written, {free / 1e9:.1f} GB free")
+def _found(jobs: Jobs, probe: str) -> list[Check]:
+    lines = list(jobs.follow(probe))
+    for event in map(parse_event, lines):
+        if event is not None and event[0] == CHECKS:
+            return [Check(**row) for row in event[1]]
+        if event is not None and event[0] == PROBLEM:
+            return [Check("nodes", False, event[1])]
+    raise ClusterError("the cluster could not run our checks: " + "\n  ".join(lines[-10:]))

@@ -159,7 +159,8 @@ class SearchLog(tune.Callback):  # type: ignore[misc]  # Ray has no types
                 **metrics,
                 **record.costs,
                 "elapsed_s": round(self.elapsed_s, 3),
-                "node": result["node_ip"],
+                "epoch_seconds": result["time_this_iter_s"],  # with validation
+                "node": result["node"],
             }
             with self._epochs_file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")

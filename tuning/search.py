@@ -31,6 +31,7 @@ from tuning.result import BEST, EPOCHS, SearchResult, result_folder, write_resul
 from tuning.schedule import make_scheduler
 from tuning.searcher import SlotLimiter, make_searcher
 from tuning.spec import COSTS, SearchSpec
+from tuning.storage import local_copy
 from tuning.trainable import GRU4RecTrainable, TrialTask
 
 
@@ -65,10 +66,11 @@ def read_data(spec: SearchSpec) -> SearchData:
     """
     if spec.data is None:
         raise SpecificationError("search.toml has no [data]: name train and validation logs")
-    paths = {name: getattr(spec.data, name) for name in ("train", "validation", "train_full", "test")}
-    return SearchData(
-        **{name: read_log(path, spec.data.log_format) for name, path in paths.items() if path is not None}
-    )
+    logs = {}
+    for name, location in spec.data.logs().items():
+        with local_copy(location) as path:
+            logs[name] = read_log(path, spec.data.log_format)
+    return SearchData(**logs)
 
 
 def tune(

@@ -20,9 +20,11 @@ from gru4rec.stopping import StoppingRule
 from tuning.sections import Section
 from tuning.space import Space, function_space
 from tuning.space_file import parse_space, render_space
+from tuning.storage import is_uri
 
 COSTS = ("parameters", "recommend_ms")
 """What a search may minimise beside a metric: numbers in the model, milliseconds that one recommendation takes."""
+LOGS = ("train", "validation", "train_full", "test")
 SEARCH = (
     "trials", "max_epochs", "seed", "max_concurrent_trials", "cpus_per_trial", "gpus_per_trial", "time_budget_s",
     "epoch_budget", "until", "objectives", "validation_sample_size", "confirm", "refit",
@@ -35,20 +37,24 @@ class DataSpec:
 
     Parameters
     ----------
-    train, validation : Path
-        Trials learn from the one and are compared on the other.
-    train_full : Path, optional
+    train, validation : Path or str
+        Trials learn from the one and are compared on the other. Each log is a path, or a URI as text.
+    train_full : Path or str, optional
         What the winner is trained on anew; without it, train and validation together.
-    test : Path, optional
+    test : Path or str, optional
         Looked at once, by the winner.
     log_format : LogFormat
     """
 
-    train: Path
-    validation: Path
-    train_full: Path | None = None
-    test: Path | None = None
+    train: Path | str
+    validation: Path | str
+    train_full: Path | str | None = None
+    test: Path | str | None = None
     log_format: LogFormat = field(default_factory=LogFormat)
+
+    def logs(self) -> dict[str, Path | str]:
+        """Return the logs that are named, by the part they play."""
+        return {name: path for name in LOGS if (path := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True)
@@ -255,8 +261,7 @@ def to_dict(spec: SearchSpec) -> dict[str, Any]:
     """Return the content of the search.toml of a specification."""
     content: dict[str, Any] = {}
     if spec.data is not None:
-        paths = {name: getattr(spec.data, name) for name in ("train", "validation", "train_full", "test")}
-        content["data"] = {name: str(path) for name, path in paths.items() if path is not None}
+        content["data"] = {name: str(path) for name, path in spec.data.logs().items()}
         content["data"] |= dataclasses.asdict(spec.data.log_format)
     content["search"] = {name: value for name in SEARCH if (value := getattr(spec, name)) not in (None, ())}
     content["stopping"] = {
@@ -268,7 +273,7 @@ def to_dict(spec: SearchSpec) -> dict[str, Any]:
 
 
 def _parse_data(section: Section, folder: Path) -> DataSpec | None:
-    paths = {name: section.text(name, None) for name in ("train", "validation", "train_full", "test")}
+    paths = {name: section.text(name, None) for name in LOGS}
     columns = {name: section.text(name, default) for name, default in dataclasses.asdict(LogFormat()).items()}
     section.reject_unknown()
     if not section.values:
@@ -283,4 +288,5 @@ def _parse_data(section: Section, folder: Path) -> DataSpec | None:
         return None
     if not (paths["train"] and paths["validation"]):
         return None
-    return DataSpec(log_format=log_format, **{name: folder / path for name, path in paths.items() if path})
+    places = {name: path if is_uri(path) else folder / path for name, path in paths.items() if path}
+    return DataSpec(log_format=log_format, **places)

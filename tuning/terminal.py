@@ -19,7 +19,7 @@ SECONDS_BETWEEN_LINES = 30.0  # where lines cannot be redrawn
 class ProgressLine:
     """Shows a search on a stream: redrawn on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, stream: TextIO, metric: str) -> None:
+    def __init__(self, stream: TextIO, metric: str | None = None) -> None:
         self._stream = stream
         self._metric = metric
         self._redraw = stream.isatty()
@@ -51,13 +51,14 @@ class ProgressLine:
         self._stream.flush()
 
 
-def render_progress(progress: Progress, metric: str) -> str:
-    """Return the state of a search in one line."""
+def render_progress(progress: Progress, metric: str | None = None) -> str:
+    """Return the state of a search in one line; without a metric, the first that the best trial reported."""
     running = progress.states.get(RUNNING, 0)
     done = sum(progress.states.values()) - running
     parts = [f"trials {done}/{progress.trials} done, {running} running"]
     if progress.best is not None:
         best = progress.best
+        metric = metric or next(iter(best.metrics))
         parts.append(f"best {metric} {best.metrics[metric]:.4f} (trial {best.number}, epoch {best.best_epoch})")
     parts.append(f"{progress.epochs} epochs")
     parts.append(f"{progress.states.get(STOPPED_BY_ASHA, 0)} stopped by ASHA")

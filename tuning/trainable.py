@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray
 import torch
 from ray import tune
 
@@ -67,6 +68,7 @@ class GRU4RecTrainable(tune.Trainable):  # type: ignore[misc]  # Ray has no type
     def setup(self, config: dict[str, Any], task: TrialTask) -> None:
         torch.set_num_threads(task.threads)
         self._task = task
+        self._node = ray.get_runtime_context().get_node_id()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -103,6 +105,7 @@ class GRU4RecTrainable(tune.Trainable):  # type: ignore[misc]  # Ray has no type
             **record,
             **self._costs,
             "best": best,
+            "node": self._node,
             "validated_on": "all" if sample is None else "sample",
             "stopped_early": exhausted,
             "done": exhausted or epoch >= task.max_epochs,

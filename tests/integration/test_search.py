@@ -50,7 +50,7 @@ def result(ray_local, data, tmp_path_factory):
 
 
 def curves(result):
-    return result.epochs().drop(columns=["seconds", "events_per_second", "elapsed_s", "node"])
+    return result.epochs().drop(columns=["seconds", "epoch_seconds", "events_per_second", "elapsed_s", "node"])
 
 
 def test_every_trial_has_a_record(result):

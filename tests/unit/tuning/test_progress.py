@@ -26,7 +26,7 @@ def trial(number, **fields):
 def result(epoch, value, done=False, stopped_early=False, **extra):
     return {
         "epoch": epoch, "loss": 1.0, "events_per_second": 10.0, "seconds": 2.0, "recall@20": value, "done": done,
-        "validated_on": "all", "stopped_early": stopped_early, "time_this_iter_s": 3.0, "node_ip": "127.0.0.1", **extra,
+        "validated_on": "all", "stopped_early": stopped_early, "time_this_iter_s": 3.0, "node": "a1", **extra,
     }  # fmt: skip
 
 

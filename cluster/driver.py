@@ -1,0 +1,150 @@
+"""A search on the cluster's side: `python -m cluster.driver` in the working folder of a submission.
+
+Reads search.toml and submission.json, tells on standard output what happens (`cluster.events`), and leaves the result
+folder in the cluster's storage under the submission's id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cluster.account import NodeWatch, make_account, write_account
+from cluster.artifacts import SUMS
+from cluster.checks import check_nodes
+from cluster.events import CHECKS, DONE, PROBLEM, PROGRESS, STAGE, pack_progress, render_event
+from cluster.package import ORDER, SEARCH
+from gru4rec.errors import ClusterError, GRU4RecError
+from tuning.budget import INTERRUPTED
+from tuning.progress import Progress
+from tuning.ray_runtime import Place, connect
+from tuning.result import BEST, EPOCHS, SearchResult, result_folder
+from tuning.search import make_task, read_data, search_into
+from tuning.spec import SearchSpec, read_spec
+from tuning.storage import Storage
+
+ACCOUNT = "account.json"
+EXIT_INTERRUPTED = 130
+SECONDS_BETWEEN_EVENTS = 1.0
+SECONDS_BETWEEN_COPIES = 20.0
+
+
+def main() -> None:
+    """Run the search of the current folder; exits as `gru4rec tune run` does."""
+    try:
+        order = json.loads(Path(ORDER).read_text(encoding="utf-8"))
+        result = run_search(read_spec(SEARCH), order)
+    except GRU4RecError as error:
+        tell(PROBLEM, str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        tell(PROBLEM, "interrupted before any epoch was trained")
+        sys.exit(EXIT_INTERRUPTED)
+    if result.ended == INTERRUPTED:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def run_search(spec: SearchSpec, order: dict[str, Any]) -> SearchResult:
+    """Check the nodes, search, and store the result."""
+    storage = Storage(order["storage_path"])
+    connect("auto")
+    checks = check_nodes(order)
+    tell(CHECKS, [check.as_row() for check in checks])
+    if failed := [check for check in checks if not check.passed]:
+        raise ClusterError(f"{failed[0].name}: {failed[0].detail}", failed[0].remedy)
+    tell(STAGE, "reading logs")
+    data = read_data(spec)
+    task = make_task(spec, data)
+    watch = NodeWatch(spec)
+    watch.start()
+    place = Place("auto", order["slots"], storage.join(order["id"], "ray"))
+    with stored_folder(storage, order["id"]) as folder, result_folder(folder, spec) as path:
+        result = search_into(
+            path, spec, data, task, place, on_progress=Throttled(), on_stage=lambda text: tell(STAGE, text)
+        )
+        lines = (path / EPOCHS).read_text(encoding="utf-8").splitlines()
+        account = make_account(watch.stop(), map(json.loads, lines), order["prices"], order["currency"])
+        write_account(account, path / ACCOUNT)
+        digest = hashlib.sha256((path / BEST / SUMS).read_bytes()).hexdigest()
+    tell(DONE, {"ended": result.ended, "best": digest})
+    return result
+
+
+def tell(kind: str, content: Any) -> None:
+    """Print an event."""
+    sys.stdout.write(render_event(kind, content) + "\n")
+    sys.stdout.flush()
+
+
+class Throttled:
+    """Tells the progress of a search, once a second at most, and when it is complete."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        complete = sum(progress.states.values()) == progress.trials and "running" not in progress.states
+        if complete or now - self._last >= SECONDS_BETWEEN_EVENTS:
+            self._last = now
+            tell(PROGRESS, pack_progress(progress))
+
+
+@contextmanager
+def stored_folder(storage: Storage, name: str) -> Iterator[Path]:
+    """Yield the folder `name` of the storage, or one of this machine whose files are copied there again and again."""
+    if storage.folder is not None:
+        yield storage.folder / name
+        return
+    with tempfile.TemporaryDirectory(prefix="gru4rec-") as temporary:
+        copies = Copies(Path(temporary) / name, storage, name)
+        thread = threading.Thread(target=copies.keep_up, daemon=True)
+        thread.start()
+        try:
+            yield copies.folder
+        finally:
+            copies.ended.set()
+            thread.join()
+            copies.copy()
+
+
+class Copies:
+    """Copies what has changed in a folder to a storage."""
+
+    def __init__(self, folder: Path, storage: Storage, name: str) -> None:
+        self.folder = folder
+        self.ended = threading.Event()
+        self._storage = storage
+        self._name = name
+        self._copied: dict[Path, tuple[int, int]] = {}
+
+    def keep_up(self) -> None:
+        """Copy every now and then until `ended` is set; a storage that fails for a while is tried again."""
+        while not self.ended.wait(SECONDS_BETWEEN_COPIES):
+            try:
+                self.copy()
+            except GRU4RecError as error:
+                tell(STAGE, f"{error}; trying again")
+
+    def copy(self) -> None:
+        """Copy what has changed since it was copied last."""
+        for path in sorted(self.folder.rglob("*")):
+            if not path.is_file() or path.name.startswith("."):
+                continue
+            stat = path.stat()
+            state = (stat.st_mtime_ns, stat.st_size)
+            if self._copied.get(path) != state:
+                self._storage.upload(path, f"{self._name}/{path.relative_to(self.folder).as_posix()}")
+                self._copied[path] = state
+
+
+if __name__ == "__main__":
+    main()
