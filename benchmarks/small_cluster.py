@@ -22,6 +22,8 @@ from typing import Any
 from unittest import mock
 
 import ray
+import tiny_trials
+from ray import cloudpickle
 from ray._private.internal_api import node_stats
 from ray.cluster_utils import Cluster
 from tiny_trials import EPOCH_S, EPOCHS, ReadingTrial, WaitingTrial, array_buffers
@@ -36,6 +38,7 @@ from tuning.ray_runtime import ENVIRONMENT
 from tuning.search import SearchData, make_task, run_trials
 from tuning.spec import SearchSpec
 
+cloudpickle.register_pickle_by_value(tiny_trials)  # workers do not find this folder
 STORE_BYTES = 256 * 2**20  # of each node
 TRIALS_PER_SLOT = 3
 SESSIONS, ITEMS, VALIDATION_SESSIONS = 206_000, 50_000, 20_000  # a million events
