@@ -40,6 +40,16 @@ NO_SNAPSHOTS = "1e12"
 
 
 @dataclass(frozen=True)
+@dataclass(frozen=True)
+class FixedSlots:
+    """As many workers as ever."""
+
+    count: int
+
+    def now(self) -> int:
+        return self.count
+
+
 class Report:
     """An epoch as the controller got to know it.
 
@@ -176,7 +186,8 @@ class Replay:
         with self._patched(searcher, scheduler, snapshots), tempfile.TemporaryDirectory() as folder:
             noted = _Notes(replayed, self.clock)
             with mock.patch("tuning.search.SearchLog", noted.log_class()):
-                search.run_trials(spec, task, Path(folder), self._workers, (lambda _: None) if totals else None)
+                slots: Any = FixedSlots(self._workers)
+                search.run_trials(spec, task, Path(folder), slots, on_progress=(lambda _: None) if totals else None)
         replayed.elapsed_s, replayed.controller_s = self.clock.now, self.clock.controller_s
         replayed.busy = self._managers[-1].busy
         return replayed

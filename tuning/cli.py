@@ -93,6 +93,7 @@ def run(
     Ctrl-C ends the search and exports the best model so far; a second one ends at once, and keeps what was found.
     """
     from tuning.budget import INTERRUPTED
+    from tuning.ray_runtime import Place
     from tuning.result import load_result, result_folder
     from tuning.search import make_task, read_data, search_into
     from tuning.spec import read_spec
@@ -109,7 +110,7 @@ def run(
         nullcontext(sys.stderr) if verbose else captured_output(path / "ray.log") as terminal,
     ):
         line = ProgressLine(terminal, specification.criterion.metric)
-        result = search_into(path, specification, data, task, address=address, on_progress=line.show, on_stage=line.say)
+        result = search_into(path, specification, data, task, Place(address), on_progress=line.show, on_stage=line.say)
     _print_result(result, as_json)
     note(f"{result.ended}; wrote {path}; the best model is {result.best_model}")
     if result.ended == INTERRUPTED:

@@ -21,7 +21,7 @@ from tuning.searcher import trial_seed
 from tuning.spec import SearchSpec
 from tuning.trainable import TrialTask
 
-RETRIES = 3  # of a training whose process or node dies
+RETRIES = 3  # of a training whose process or node died
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import ray
 
@@ -27,29 +30,83 @@ ENVIRONMENT = {
 
 
 SECONDS_TO_CONNECT = 10.0
+SECONDS_BETWEEN_COUNTS = 2.0  # of the nodes
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a search runs.
+
+    Parameters
+    ----------
+    address : str, optional
+        A running Ray cluster; None starts Ray on this machine for the time of the search.
+    slots : int, optional
+        Trials at once for which an autoscaler will bring nodes. None counts the nodes that are there, again and again.
+    storage : str, optional
+        A folder that all nodes have, or a URI, for the checkpoints of trials; None keeps them in the result folder.
+    """
+
+    address: str | None = None
+    slots: int | None = None
+    storage: str | None = None
+
+
+THIS_MACHINE = Place()
+
+
+class Slots:
+    """How many trials may run at once: fills the nodes that are there, and follows those that join and leave.
+
+    Parameters
+    ----------
+    spec : SearchSpec
+    fixed : int, optional
+        What an autoscaler can bring; the search asks for that, and for no more than its trials can use.
+
+    Raises
+    ------
+    ClusterError
+        When no node can hold a single trial: Ray itself would wait for ever.
+    """
+
+    def __init__(self, spec: SearchSpec, fixed: int | None = None) -> None:
+        limit = spec.trials if spec.max_concurrent_trials == "auto" else spec.max_concurrent_trials
+        self._most = min(limit, spec.trials)
+        self._spec = spec
+        self._fixed = fixed
+        self._counted = 0.0
+        self._slots = fixed or slots_of_nodes(spec)
+
+    def now(self) -> int:
+        """Return the number of this moment, at least 1."""
+        if self._fixed is None and time.monotonic() - self._counted > SECONDS_BETWEEN_COUNTS:
+            self._slots = max(1, slots_of_nodes(self._spec, expect_one=False))
+            self._counted = time.monotonic()
+        return min(self._slots, self._most)
 
 
 @contextmanager
-def ray_for(spec: SearchSpec, address: str | None = None) -> Iterator[int]:
-    """Start Ray on this machine, or join the cluster at `address`; yield how many trials run at once.
+def ray_for(spec: SearchSpec, place: Place = THIS_MACHINE) -> Iterator[Slots]:
+    """Start Ray on this machine, or join a cluster; yield how many trials may run at once.
 
     A Ray that is running in this process already is used and left running.
 
     Raises
     ------
     ClusterError
-        When the cluster cannot be reached, or no node of it can hold a single trial: Ray itself would wait for ever.
+        When the cluster cannot be reached, or no node of it can hold a single trial.
     """
     before = {name: os.environ.get(name) for name in ENVIRONMENT}
     os.environ.update(ENVIRONMENT)
     started_here = not ray.is_initialized()
     try:
         if started_here:
-            if address is None:
+            if place.address is None:
                 ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
             else:
-                connect(address)
-        yield _slots(spec)
+                connect(place.address)
+        yield Slots(spec, place.slots)
     finally:
         if started_here:
             ray.shutdown()
@@ -82,21 +139,22 @@ def connect(address: str) -> None:
         raise ClusterError(f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}", hint) from error
 
 
-def _slots(spec: SearchSpec) -> int:
+def slots_of_nodes(spec: SearchSpec, expect_one: bool = True) -> int:
+    """Return how many trials the living nodes hold at once.
+
+    Raises
+    ------
+    ClusterError
+        When that is none, unless `expect_one` is False.
+    """
     wanted = {"CPU": float(spec.cpus_per_trial), "GPU": spec.gpus_per_trial}
-    per_node = [
-        min(int(node["Resources"].get(kind, 0.0) / amount) for kind, amount in wanted.items() if amount)
-        for node in ray.nodes()
-        if node["Alive"]
-    ]
-    slots = sum(per_node)
-    if slots == 0:
-        largest = {kind: max(node["Resources"].get(kind, 0.0) for node in ray.nodes()) for kind in wanted}
+    nodes: list[dict[str, Any]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    slots = sum(min(int(node.get(kind, 0.0) / amount) for kind, amount in wanted.items() if amount) for node in nodes)
+    if slots == 0 and expect_one:
+        largest = {kind: max(node.get(kind, 0.0) for node in nodes) for kind in wanted}
         raise ClusterError(
             f"a trial needs {spec.cpus_per_trial} CPUs and {spec.gpus_per_trial:g} GPUs, the largest node has "
             f"{largest['CPU']:g} and {largest['GPU']:g}",
             "lower search.cpus_per_trial or search.gpus_per_trial",
         )
-    if spec.max_concurrent_trials == "auto":
-        return min(slots, spec.trials)
-    return min(slots, spec.max_concurrent_trials, spec.trials)
+    return slots

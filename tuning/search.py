@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune as ray_tune
 
 from gru4rec.baselines import BASELINES
@@ -22,13 +23,13 @@ from gru4rec.model import Model
 from gru4rec.model_folder import save_model
 from gru4rec.training import Trainer
 from tuning.budget import ALL_TRIALS, INTERRUPTED, Budget
-from tuning.confirm import confirm_trials
+from tuning.confirm import RETRIES, confirm_trials
 from tuning.progress import Progress, SearchLog, TrialRecord
-from tuning.ray_runtime import ray_for
+from tuning.ray_runtime import THIS_MACHINE, Place, Slots, ray_for
 from tuning.report import write_report
 from tuning.result import BEST, EPOCHS, SearchResult, result_folder, write_result
 from tuning.schedule import make_scheduler
-from tuning.searcher import make_searcher
+from tuning.searcher import SlotLimiter, make_searcher
 from tuning.spec import COSTS, SearchSpec
 from tuning.trainable import GRU4RecTrainable, TrialTask
 
@@ -107,7 +108,7 @@ def tune(
     data = data or read_data(spec)
     task = make_task(spec, data)
     with result_folder(out, spec) as path:
-        return search_into(path, spec, data, task, address=address, on_progress=on_progress, on_stage=on_stage)
+        return search_into(path, spec, data, task, Place(address), on_progress=on_progress, on_stage=on_stage)
 
 
 def search_into(
@@ -115,24 +116,25 @@ def search_into(
     spec: SearchSpec,
     data: SearchData,
     task: TrialTask,
+    place: Place = THIS_MACHINE,
     *,
-    address: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_stage: Callable[[str], None] | None = None,
 ) -> SearchResult:
     """Run a search whose result folder has been made by `result_folder`; otherwise as `tune`."""
     say = on_stage or (lambda _: None)
-    say("starting Ray")
-    with ray_for(spec, address) as slots:
-        say(f"searching: {spec.trials} trials, {slots} at a time")
-        result = run_trials(spec, task, path, slots, on_progress)
+    say("starting Ray" if place.address is None else f"joining the cluster at {place.address}")
+    with ray_for(spec, place) as slots:
+        say(f"searching: {spec.trials} trials, {slots.now()} at a time")
+        result = run_trials(spec, task, path, slots, place, on_progress)
         if result.ended != INTERRUPTED and spec.confirmed is not None:
             count, seeds = spec.confirmed
             best = [trial for trial in result.leaderboard()[:count] if trial.best_epoch > 0]
             result = dataclasses.replace(result, confirmed=confirm_trials(spec, task, best, seeds, say))
             write_result(result)
-    write_report(result)
-    export_trial(result, result.best, path / BEST, data, say)
+        write_report(result)
+        model = train_on_ray(result, data, say) if place.address is not None else None
+    save_model(model or train_trial(result, result.best, data, say), path / BEST)
     return result
 
 
@@ -173,7 +175,8 @@ def run_trials(
     spec: SearchSpec,
     task: TrialTask,
     path: Path,
-    slots: int,
+    slots: Slots,
+    place: Place = THIS_MACHINE,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
     """Run the trials on the Ray of this process; what they found is written however it ends."""
@@ -183,7 +186,7 @@ def run_trials(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _make_tuner(spec_of_trials, task, path, slots, log, budget).fit()
+            _make_tuner(spec_of_trials, task, path, slots, place, log, budget).fit()
     finally:
         ended = budget.reason or (ALL_TRIALS if log.complete else INTERRUPTED)
         log.close()
@@ -193,28 +196,33 @@ def run_trials(
 
 
 def _make_tuner(
-    spec: SearchSpec, task: TrialTask, path: Path, slots: int, log: SearchLog, budget: Budget
+    spec: SearchSpec, task: TrialTask, path: Path, slots: Slots, place: Place, log: SearchLog, budget: Budget
 ) -> ray_tune.Tuner:
     trainable = ray_tune.with_resources(
         ray_tune.with_parameters(GRU4RecTrainable, task=task), {"cpu": spec.cpus_per_trial, "gpu": spec.gpus_per_trial}
     )
+    nodes_may_leave = place.address is not None
     return ray_tune.Tuner(
         trainable,
         tune_config=ray_tune.TuneConfig(
-            search_alg=make_searcher(spec, study_name=str(path)),
+            search_alg=SlotLimiter(make_searcher(spec, study_name=str(path)), slots),
             scheduler=make_scheduler(spec),
             num_samples=spec.trials,
-            max_concurrent_trials=slots,
             reuse_actors=True,
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
         ),
         run_config=ray_tune.RunConfig(
             name="search",
-            storage_path=str(path / "ray"),
+            storage_path=place.storage or str(path / "ray"),
             callbacks=[log],
             stop=budget,
-            checkpoint_config=ray_tune.CheckpointConfig(checkpoint_at_end=False),
+            checkpoint_config=ray_tune.CheckpointConfig(
+                checkpoint_frequency=int(nodes_may_leave),
+                num_to_keep=1 if nodes_may_leave else None,
+                checkpoint_at_end=False,
+            ),
+            failure_config=ray_tune.FailureConfig(max_failures=RETRIES if nodes_may_leave else 0),
             verbose=0,
         ),
     )
@@ -227,10 +235,22 @@ def export_trial(
     data: SearchData,
     say: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Train a trial's configuration for the epochs at which it was best, and write its model folder.
+    """Train a trial's configuration as `train_trial` does, and write its model folder."""
+    return save_model(train_trial(result, trial, data, say), out)
+
+
+def train_trial(
+    result: SearchResult, trial: TrialRecord, data: SearchData, say: Callable[[str], None] = lambda _: None
+) -> Model:
+    """Train a trial's configuration for the epochs at which it was best.
 
     With `refit` it learns from all the training data, and its validation figures are those of the trial; without, it
     is the trial's own model once more: same seed, same data, same numbers.
+
+    Raises
+    ------
+    SearchError
+        When the trial has no epoch that counts.
     """
     spec = result.spec
     if trial.best_epoch == 0:
@@ -243,8 +263,17 @@ def export_trial(
         trainer = Trainer(HyperParameters.from_dict(trial.hyperparameters), train, seed=trial.seed, device=device)
         fit_trainer(trainer, trial.best_epoch)
         model = Model(trainer.network, train.items)
-        metrics = _figures(result, trial, model, data)
-    return save_model(dataclasses.replace(model, metrics=metrics), out)
+        return dataclasses.replace(model, metrics=_figures(result, trial, model, data))
+
+
+def train_on_ray(result: SearchResult, data: SearchData, say: Callable[[str], None]) -> Model:
+    """Train the best trial as `train_trial` does, where there is room for a trial: the head may have none."""
+    say(f"training trial {result.best.number}, the best, for {result.best.best_epoch} epochs")
+    remote = ray.remote(num_cpus=result.spec.cpus_per_trial, num_gpus=result.spec.gpus_per_trial, max_retries=RETRIES)(
+        train_trial
+    )
+    model: Model = ray.get(remote.remote(result, result.best, data))
+    return model
 
 
 def _refit_data(data: SearchData) -> Sessions:

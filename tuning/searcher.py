@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.trial import TrialState
-from ray.tune.search import Searcher
+from ray.tune.search import ConcurrencyLimiter, Searcher
 
+from tuning.ray_runtime import Slots
 from tuning.space import Space
 from tuning.spec import COSTS, SearchSpec
 
@@ -90,6 +91,19 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
 
     def restore(self, checkpoint_path: str) -> None:
         self.__dict__.update(pickle.loads(Path(checkpoint_path).read_bytes()))
+
+
+class SlotLimiter(ConcurrencyLimiter):  # type: ignore[misc]  # Ray has no types
+    """Lets a searcher suggest no more trials than there are slots at the moment: what waits has been chosen blindly."""
+
+    def __init__(self, searcher: Searcher, slots: Slots) -> None:
+        super().__init__(searcher, slots.now())
+        self._slots = slots
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        self.max_concurrent = self._slots.now()
+        suggestion: dict[str, Any] | None = super().suggest(trial_id)
+        return suggestion
 
 
 def trial_seed(search_seed: int, trial: int, *again: int) -> int:
