@@ -34,7 +34,7 @@ from gru4rec.data.synthetic import generate_log
 from gru4rec.stopping import StoppingRule
 from tuning.presets import PRESETS
 from tuning.progress import SearchLog
-from tuning.ray_runtime import ENVIRONMENT
+from tuning.ray_runtime import ENVIRONMENT, Slots
 from tuning.search import SearchData, make_task, run_trials
 from tuning.spec import SearchSpec
 
@@ -127,7 +127,7 @@ def run_search(slots: int, trainable: Any, task: Any, cpus: int, watch_store: bo
         mock.patch("tuning.search.GRU4RecTrainable", trainable),
         mock.patch.object(SearchLog, "on_trial_result", noted),
     ):
-        run_trials(spec, task, Path(folder), slots)
+        run_trials(spec, task, Path(folder), Slots(spec))
     return arrivals
 
 
