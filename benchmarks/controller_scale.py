@@ -23,8 +23,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import logging
 import multiprocessing
+import os
 import random
 import tempfile
 import time
@@ -174,13 +174,8 @@ def _tell(searcher: OptunaSearcher, trial_id: str, values: Sequence[float], chan
 
 def time_waits(slots: Sequence[int]) -> list[float]:
     """Return the CPU milliseconds that Ray takes to find the one of so many calls that is ready, and its result."""
-    with tempfile.TemporaryDirectory(prefix="gs-", ignore_cleanup_errors=True) as folder:
-        quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
-        ray.init(num_cpus=1, _temp_dir=folder, **quiet)
-        try:
-            return [_time_waits(count) for count in slots]
-        finally:
-            ray.shutdown()
+    with small_ray():
+        return [_time_waits(count) for count in slots]
 
 
 def _time_waits(count: int) -> float:
@@ -233,7 +228,11 @@ def limits(
 def _quietly(work: Callable[..., Any], *arguments: Any) -> Any:
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with captured_output(LOG):
+    with (
+        tempfile.TemporaryDirectory(prefix="gs-", ignore_cleanup_errors=True) as folder,
+        mock.patch.dict(os.environ, {"RAY_TMPDIR": folder}),
+        captured_output(LOG),
+    ):
         return work(*arguments)
 
 
