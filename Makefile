@@ -5,7 +5,7 @@ READY := .venv/.ready
 COMPAT_BIN := .venv-compat/bin
 COMPAT_READY := .venv-compat/.ready
 
-.PHONY: demo test test-compat lint types bench bench-search bench-peers bench-accuracy docs clean
+.PHONY: demo test test-compat lint types bench bench-search bench-scale bench-peers bench-accuracy docs clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -50,6 +50,10 @@ bench: $(READY)
 bench-search: $(READY)
 	$(BIN)/python benchmarks/search_efficiency.py
 	$(BIN)/python benchmarks/search_efficiency.py --variants --seeds 21
+
+# How many slots one search can keep busy, about eight minutes: simulated, and on small real clusters on this machine.
+bench-scale: $(READY)
+	$(BIN)/python benchmarks/controller_scale.py $(ARGS)
 
 # Speed beside other libraries, each in an environment of its own under .venv-peers.
 bench-peers: $(READY)

@@ -40,7 +40,6 @@ NO_SNAPSHOTS = "1e12"
 
 
 @dataclass(frozen=True)
-@dataclass(frozen=True)
 class FixedSlots:
     """As many workers as ever."""
 
@@ -50,6 +49,7 @@ class FixedSlots:
         return self.count
 
 
+@dataclass(frozen=True)
 class Report:
     """An epoch as the controller got to know it.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,6 +118,10 @@ class SearchLog(tune.Callback):  # type: ignore[misc]  # Ray has no types
         self._epochs_file = epochs_file
         self._on_progress = on_progress
         self._began = time.time()
+        # Totals, kept from report to report: a search has thousands of trials, and each of them reports often.
+        self._states: Counter[str] = Counter()
+        self._epochs = 0
+        self._best: TrialRecord | None = None
 
     @property
     def elapsed_s(self) -> float:
@@ -126,8 +131,7 @@ class SearchLog(tune.Callback):  # type: ignore[misc]  # Ray has no types
     @property
     def complete(self) -> bool:
         """Whether all trials ended by themselves."""
-        states = [record.state for record in self.records.values()]
-        return len(states) == self._spec.trials and RUNNING not in states
+        return len(self.records) == self._spec.trials and not self._states[RUNNING]
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray pickles its callbacks with the experiment; what draws on the user's terminal stays behind.
@@ -136,13 +140,16 @@ class SearchLog(tune.Callback):  # type: ignore[misc]  # Ray has no types
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         config = trial.config
         given = {name: config[name] for name in NAMES if name in config}
-        self.records.setdefault(config["trial"], TrialRecord(config["trial"], config["seed"], given))
+        if config["trial"] not in self.records:
+            self.records[config["trial"]] = TrialRecord(config["trial"], config["seed"], given)
+            self._states[RUNNING] += 1
         self._tell()
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         record = self.records[trial.config["trial"]]
+        self._epochs += result["epoch"] - record.epochs
         record.epochs = result["epoch"]
         record.error = result.get("diverged", "")
         metrics = {key: value for key, value in result.items() if "@" in key}
@@ -152,6 +159,7 @@ class SearchLog(tune.Callback):  # type: ignore[misc]  # Ray has no types
             if (result["validated_on"] == "all", value) > record.quality(self._spec.criterion.metric):
                 record.best_epoch, record.metrics = result["epoch"], metrics
                 record.validated_on = result["validated_on"]
+                self._best = best_record([self._best or record, record], self._spec.criterion.metric)
             record.costs = {name: result[name] for name in self._spec.objectives if name in COSTS}
             line = {
                 "trial": record.number,
@@ -164,39 +172,35 @@ class SearchLog(tune.Callback):  # type: ignore[misc]  # Ray has no types
             }
             with self._epochs_file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
-        record.state = _state(record, result, self._spec)
+        self._move(record, _state(record, result, self._spec))
         self._tell()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         record = self.records[trial.config["trial"]]
-        record.state, record.error = FAILED, _last_line(trial.error_file)
+        record.error = _last_line(trial.error_file)
+        self._move(record, FAILED)
         self._tell()
 
     def progress(self) -> Progress:
         """Return the totals so far."""
-        records = list(self.records.values())
-        states: dict[str, int] = {}
-        for record in records:
-            states[record.state] = states.get(record.state, 0) + 1
-        done = len(records) - states.get(RUNNING, 0)
+        states = {state: count for state, count in self._states.items() if count}
+        done = len(self.records) - self._states[RUNNING]
         elapsed = self.elapsed_s
         left = elapsed / done * (self._spec.trials - done) if done else None
         if left is not None and self._spec.time_budget_s is not None:
             left = min(left, max(0.0, self._spec.time_budget_s - elapsed))
-        return Progress(
-            self._spec.trials,
-            states,
-            sum(record.epochs for record in records),
-            best_record(records, self._spec.criterion.metric),
-            elapsed,
-            left,
-        )
+        return Progress(self._spec.trials, states, self._epochs, self._best, elapsed, left)
 
     def close(self) -> None:
         """Mark trials that are still running as interrupted."""
         for record in self.records.values():
             if record.state == RUNNING:
-                record.state = INTERRUPTED
+                self._move(record, INTERRUPTED)
+
+    def _move(self, record: TrialRecord, state: str) -> None:
+        self._states[record.state] -= 1
+        self._states[state] += 1
+        record.state = state
 
     def _tell(self) -> None:
         if self._on_progress is not None:

@@ -6,8 +6,10 @@ import dataclasses
 import json
 import math
 import pickle
+from collections import Counter
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from gru4rec.stopping import StoppingRule
@@ -108,6 +110,26 @@ def test_totals_and_best(log):
     assert text.startswith(
         "trials 2/4 done, 1 running | best recall@20 0.2000 (trial 0, epoch 2) | 5 epochs | 1 stopped by ASHA"
     )
+
+
+def test_totals_kept_from_report_to_report_are_those_of_the_records(log):
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        number, epoch = int(random.integers(30)), int(random.integers(1, 4))
+        log.on_trial_start(0, [], trial(number))
+        if random.random() < 0.1:
+            log.on_trial_error(0, [], trial(number))
+            continue
+        value = round(float(random.random()), 1)  # there are equal ones
+        validated_on = ("all", "sample")[random.integers(2)]
+        log.on_trial_result(0, [], trial(number), result(epoch, value, done=epoch == 3, validated_on=validated_on))
+        progress, records = log.progress(), list(log.records.values())
+        assert progress.states == Counter(record.state for record in records)
+        assert progress.epochs == sum(record.epochs for record in records)
+        assert progress.best is best_record(records, "recall@20")
+    assert not log.complete
+    log.close()
+    assert log.progress().states == Counter(record.state for record in log.records.values())
 
 
 def test_trials_still_running_at_the_end_were_interrupted(log):
