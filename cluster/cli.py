@@ -240,9 +240,8 @@ def _estimate(cluster_file: Path, search_file: Path) -> None:
 
     specification, search = _read(cluster_file), read_spec(search_file)
     cost = estimate_cost(search, make_task(search, read_data(search)))
-    note(
-        f"{search.trials} trials on {specification.name} ({specification.backend}), logs {log_bytes(search) / 1e6:.1f} MB"
-    )
+    note(f"{search.trials} trials on {specification.name} ({specification.backend})")
+    note(f"logs: {log_bytes(search) / 1e6:.1f} MB")
     note(f"results to {specification.storage_path}")
     note(estimate_account(specification, search, cost).render())
 

@@ -45,6 +45,9 @@ def main() -> None:
     except GRU4RecError as error:
         tell(PROBLEM, str(error))
         sys.exit(error.exit_code)
+    except OSError as error:
+        tell(PROBLEM, str(error))
+        raise
     except KeyboardInterrupt:
         tell(PROBLEM, "interrupted before any epoch was trained")
         sys.exit(EXIT_INTERRUPTED)

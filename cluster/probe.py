@@ -16,9 +16,10 @@ from tuning.ray_runtime import connect
 
 def main() -> None:
     """Check the nodes, and tell what was found."""
+    order = json.loads(Path(ORDER).read_text(encoding="utf-8"))
     try:
         connect("auto")
-        tell(CHECKS, [check.as_row() for check in check_nodes(json.loads(Path(ORDER).read_text(encoding="utf-8")))])
+        tell(CHECKS, [check.as_row() for check in check_nodes(order)])
     except GRU4RecError as error:
         tell(PROBLEM, str(error))
         sys.exit(error.exit_code)

@@ -30,6 +30,11 @@ SECONDS_TO_ANSWER = 20.0
 SECONDS_TO_EXPORT = 600  # that a stopped search has for its best model
 SECONDS_BETWEEN_TRIES = 2.0
 TRIES = 30  # of a lost connection, while the submission goes on there
+TALKATIVE = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
 OVERRIDING = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")  # they would send us to another cluster
 
 
@@ -53,7 +58,8 @@ class RayJobs:
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._get("/api/version")
-        logging.getLogger("ray.dashboard").setLevel(logging.ERROR)
+        for name in TALKATIVE:
+            logging.getLogger(name).setLevel(logging.ERROR)
         with self._told(), _without(OVERRIDING):
             self._client = JobSubmissionClient(self._url, headers=dict(self._headers))
 
