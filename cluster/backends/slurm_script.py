@@ -63,8 +63,13 @@ class SubmissionFolder:
 
     @property
     def log(self) -> Path:
-        """All that the job prints."""
+        """What the search prints, and what the job says of itself."""
         return self.folder / "slurm.log"
+
+    @property
+    def ray_log(self) -> Path:
+        """What Ray says when it starts and stops."""
+        return self.folder / "ray.log"
 
     @property
     def token(self) -> Path:
@@ -256,7 +261,7 @@ made=yes
 readonly step=(--ntasks-per-node=1 @step@)
 readonly run=(ray symmetric-run --address "$address" --min-nodes "$nodes" @ray@)
 srun --nodes=1 --ntasks=1 --relative=0 "${step[@]}" \\
-  "${run[@]}" --include-dashboard=false -- bash "$folder/search.sh" "$address" &
+  "${run[@]}" --include-dashboard=false -- bash "$folder/search.sh" "$address" >>"$folder/ray.log" 2>&1 &
 head=$!
 @workers@while kill -0 "$head" 2>/dev/null; do
   wait -n
@@ -269,11 +274,13 @@ done
 
 [[ ! -s $folder/search_status ]] || exit "$(<"$folder/search_status")"
 [[ ! -e $folder/stopped ]] || exit 130
-fail 'the search did not run to its end: Ray did not start, or was killed; the lines above say more'
+tail -n 40 "$folder/ray.log"
+fail "the search did not run to its end: Ray did not start, or was killed; $folder/ray.log says more"
 """
 
 _WORKERS = """\
-srun --nodes="$((nodes - 1))" --ntasks="$((nodes - 1))" --relative=1 "${step[@]}" "${run[@]}" -- true &
+srun --nodes="$((nodes - 1))" --ntasks="$((nodes - 1))" --relative=1 "${step[@]}" \\
+  "${run[@]}" -- true >>"$folder/ray.log" 2>&1 &
 workers=$!
 """
 
@@ -281,6 +288,7 @@ _SEARCH = """\
 #!/bin/bash
 # The search, in Ray's cluster at the address $1: its process id for a stop, its exit status for the job's script.
 readonly folder=@folder@
+exec >>"$folder/slurm.log" 2>&1
 export RAY_ADDRESS=$1
 [[ ! -e $folder/stopped ]] || exit 130
 bash -c 'echo "$$" >"$0" && exec "$@"' "$folder/search.pid" @command@
