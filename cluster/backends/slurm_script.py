@@ -219,14 +219,15 @@ finish() {
   trap '' USR1 TERM
   rm -f -- "$folder/token" "$folder/search.pid"
   echo "$status" >"$folder/.exit_status" && mv -- "$folder/.exit_status" "$folder/exit_status"
+  # Of a node that was lost no answer comes, and none is waited for.
   for pid in $head $workers; do
     kill "$pid"
-    wait "$pid"
+    timeout 20 tail -f /dev/null --pid="$pid"
+    kill -KILL "$pid"
   done 2>/dev/null
   # Ray's processes are daemons, which Slurm itself ends only where it tracks a job by cgroups.
   local clean='pkill -KILL -f "$RAY_TRACES"; rm -rf -- "$RAY_TMPDIR"'
   [[ -z $made ]] || {
-    # A node that was lost does not answer, and is not waited for.
     timeout 60 srun --nodes="$nodes" --ntasks-per-node=1 --no-kill bash -c "$clean" || bash -c "$clean"
   } >>"$folder/ray.log" 2>&1
   exit "$status"
@@ -262,7 +263,7 @@ readonly address="$ip:@port@"
 srun --nodes="$nodes" --ntasks-per-node=1 mkdir -m 700 -- "$RAY_TMPDIR" ||
   fail "$RAY_TMPDIR cannot be made on all nodes"
 made=yes
-export RAY_TRACES="$RAY_TMPDIR/|address=$address( |\$)"
+export RAY_TRACES="$RAY_TMPDIR/|address=$address( |\\$)"
 
 readonly step=(--ntasks-per-node=1 @step@)
 readonly run=(ray symmetric-run --address "$address" --min-nodes "$nodes" @ray@)
