@@ -194,7 +194,7 @@ class SlurmBackend:
 
     def _rows(self, job: dict[str, str]) -> Iterator[dict[str, Any]]:
         named = {"state": job["state"], "job": job["job"], "submission": job["submission"]}
-        for index, node in enumerate(nodes_of(job["nodes"]) or [f"none yet {job['reason']}".strip()]):
+        for index, node in enumerate(nodes_of(job["nodes"]) or [f"none yet ({job['reason']})"]):
             group = "head" if index == 0 else "workers"
             yield {"node": node, "group": group, **named, "cpus": self.spec.head.cpus, "gpus": self.spec.head.gpus}
 
