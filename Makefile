@@ -5,7 +5,7 @@ READY := .venv/.ready
 COMPAT_BIN := .venv-compat/bin
 COMPAT_READY := .venv-compat/.ready
 
-.PHONY: demo test test-compat lint types bench bench-search bench-scale bench-peers bench-accuracy docs clean
+.PHONY: demo test test-compat test-slurm lint types bench bench-search bench-scale bench-peers bench-accuracy docs clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -28,6 +28,10 @@ test: $(READY)
 
 test-compat: $(COMPAT_READY)
 	$(COMPAT_BIN)/python -m pytest tests/compat
+
+# A real Slurm of two nodes in namespaces; needs root, and apt-get install slurmctld slurmd slurm-client munge.
+test-slurm: $(READY)
+	$(BIN)/python -m pytest tests/multi_node/test_slurm.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

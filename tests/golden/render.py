@@ -31,10 +31,13 @@ CASES = {
             packages=("torch==2.13.0",),
         ),
     ),
+    "slurm": ("examples/cluster-slurm.toml", None),
 }
 
 if __name__ == "__main__":
     for name, (cluster, submission) in CASES.items():
         for file, text in make_backend(read_cluster(ROOT / cluster)).render(submission).items():
             (GOLDEN / name).mkdir(parents=True, exist_ok=True)
+            # The folder of cluster.toml is in what is rendered for Slurm.
+            text = text.replace(str(ROOT / "examples"), "/home/me/project")
             (GOLDEN / name / file).write_text(text, encoding="utf-8")

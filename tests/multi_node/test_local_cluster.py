@@ -1,0 +1,180 @@
+"""A search on three real Ray nodes: submitted from outside with the token, a node killed on the way, its model fetched."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster.backends import make_backend
+from cluster.backends.local import MARK
+from cluster.job import Job, find_job, submit
+from cluster.jobs import RUNNING, SUCCEEDED
+from cluster.paths import ClusterPaths
+from cluster.ray_jobs import RayJobs
+from cluster.spec import ClusterSpec, read_cluster
+from gru4rec.data.reading import read_log
+from gru4rec.data.splitting import split_time_share
+from gru4rec.data.synthetic import generate_log
+from gru4rec.data.writing import write_log
+from gru4rec.errors import ClusterError
+from gru4rec.model_folder import load_model
+
+CLUSTER = """
+name = "test"
+backend = "local"
+storage_path = "runs"
+[head]
+cpus = 1
+[workers.small]
+cpus = 1
+min = 2
+price_per_hour = 1.0
+[local]
+object_store_bytes = 100_000_000
+[environment.variables]
+OMP_NUM_THREADS = "1"
+"""
+SEARCH = """
+[data]
+train = "train.parquet"
+validation = "validation.parquet"
+[search]
+trials = 6
+max_epochs = 6
+[stopping]
+grace_period = 6
+max_iter_no_change = 6
+[fixed]
+loss_fn = "cross-entropy"
+num_negatives = 64
+batch_size = 4
+[space.learning_rate]
+type = "float"
+low = 0.01
+high = 0.1
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("cluster")
+    train, validation = split_time_share(read_log(generate_log(4_000, 200, seed=3)), 0.1)
+    write_log(train, path / "train.parquet")
+    write_log(validation, path / "validation.parquet")
+    (path / "cluster.toml").write_text(CLUSTER)
+    (path / "search.toml").write_text(SEARCH)
+    return path
+
+
+@pytest.fixture(scope="module")
+def running(folder) -> Iterator[ClusterSpec]:
+    """The cluster, up; all that it started is gone afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRU4REC_STATE", str(folder / "state"))
+        spec = read_cluster(folder / "cluster.toml")
+        backend = make_backend(spec)
+        backend.up(lambda text: None)
+        mark = json.loads(ClusterPaths(spec.name).state.read_text())["mark"]
+        try:
+            yield spec
+        finally:
+            backend.down(lambda text: None)
+        assert processes(mark) == []
+        assert not ClusterPaths(spec.name).token.exists()
+
+
+def processes(mark: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == mark:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def state_of(spec: ClusterSpec) -> dict[str, object]:
+    return json.loads(ClusterPaths(spec.name).state.read_text())
+
+
+def test_a_token_is_asked_for(running):
+    url = f"http://127.0.0.1:{state_of(running)['dashboard_port']}"
+    with pytest.raises(ClusterError, match=r"needs a token \(HTTP 401\)"):
+        RayJobs(url, None).nodes()
+    with pytest.raises(ClusterError, match=r"refuses the token \(HTTP 403\)"):
+        RayJobs(url, "0" * 64).nodes()
+    assert ClusterPaths(running.name).token.stat().st_mode & 0o777 == 0o600
+
+
+def test_nothing_listens_beyond_this_machine(running):
+    ours = {process.pid for process in processes(str(state_of(running)["mark"]))}
+    listening = {
+        connection.laddr.ip
+        for connection in psutil.net_connections("inet")
+        if connection.pid in ours and connection.status == psutil.CONN_LISTEN
+    }
+    assert listening <= {"127.0.0.1", "::ffff:127.0.0.1"}
+    assert listening
+
+
+def test_the_token_is_on_no_command_line(running):
+    token = ClusterPaths(running.name).token.read_text()
+    for process in processes(str(state_of(running)["mark"])):
+        assert token not in " ".join(process.cmdline())
+
+
+def test_a_search_survives_a_node_and_its_model_is_fetched(running, folder, tmp_path):
+    seen: list[str] = []
+    job = submit(folder / "cluster.toml", folder / "search.toml", "test-1", on_stage=seen.append)
+    wait_for_epochs(folder / "runs" / "test-1", job)
+    (node,) = [node for node in state_of(running)["processes"] if node["name"] == "small-1"]
+    for process in [*psutil.Process(node["pid"]).children(recursive=True), psutil.Process(node["pid"])]:
+        process.kill()
+    again = find_job("test-1")  # as another process of this machine finds it
+    assert again.wait(on_stage=seen.append) == SUCCEEDED, again.logs()[-3000:]
+    assert any(text.startswith("training trial") for text in seen)
+    assert again.progress().states == {"finished": 6}
+    lines = [json.loads(line) for line in (folder / "runs/test-1/epochs.ndjson").read_text().splitlines()]
+    assert len({line["node"] for line in lines}) >= 2
+    assert {(line["trial"], line["epoch"]) for line in lines} == {(t, e) for t in range(6) for e in range(1, 7)}
+    assert len(lines) <= 6 * 6 + 2  # an epoch of each trial of the lost node at most is trained again
+    model = load_model(again.fetch_model(tmp_path / "model"))
+    assert model.recommend(read_log(folder / "validation.parquet"), k=5).table.shape[0] > 0
+    account = again.account()
+    assert account["cost"] > 0
+    assert {row["trial"] for row in account["trials"]} == set(range(6))
+    with pytest.raises(ClusterError, match="submission test-1 exists already"):
+        submit(folder / "cluster.toml", folder / "search.toml", "test-1")
+
+
+def test_an_unknown_submission(running, folder):
+    with pytest.raises(ClusterError, match="knows no submission 'nobody'"):
+        find_job("nobody", folder / "cluster.toml").state()
+    with pytest.raises(ClusterError, match="this machine knows no submission 'nobody'"):
+        find_job("nobody")
+
+
+def test_a_stopped_search_exports_its_best(running, folder, tmp_path):
+    (folder / "long.toml").write_text(SEARCH.replace("trials = 6", "trials = 500"))
+    job = submit(folder / "cluster.toml", folder / "long.toml", "test-2")
+    wait_for_epochs(folder / "runs" / "test-2", job)
+    job.stop()
+    assert job.wait() == "stopped"
+    assert load_model(job.fetch_model(tmp_path / "model")).metrics["epoch"] > 0
+
+
+def wait_for_epochs(path: Path, job: Job, count: int = 6) -> None:
+    """Wait until a search has recorded so many epochs."""
+    ends = time.monotonic() + 120
+    while time.monotonic() < ends:
+        epochs = path / "epochs.ndjson"
+        if epochs.exists() and epochs.read_text().count("\n") >= count:
+            return
+        time.sleep(0.3)
+    raise AssertionError(f"{job.state() == RUNNING}: {job.logs()[-3000:]}")
