@@ -36,6 +36,7 @@ SECONDS_TO_STOP = 20.0
 OBJECT_STORE_BYTES = 1 << 30  # of all nodes together, or half of the free shared memory where that is less
 SHARED_MEMORY = Path("/dev/shm")
 LAST_LINES = 15
+_STARTED: list[subprocess.Popen[bytes]] = []  # kept, since Python complains of a child that nobody waits for
 MARK = "GRU4REC_CLUSTER_MARK"  # in the environment of all that a cluster starts
 
 
@@ -145,6 +146,7 @@ class LocalCluster:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C here is not meant for the cluster
             )
+        _STARTED.append(process)
         return {"name": name, "pid": process.pid, "started": psutil.Process(process.pid).create_time()}
 
     def _wait_for(self, name: str, state: Mapping[str, Any], count: int) -> None:

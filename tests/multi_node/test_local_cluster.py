@@ -1,4 +1,4 @@
-"""A search on three real Ray nodes: submitted from outside with the token, a node killed on the way, its model fetched."""
+"""A search on three real Ray nodes: submitted with the token, a node killed on the way, its model fetched."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ high = 0.1
 def folder(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("cluster")
     train, validation = split_time_share(read_log(generate_log(4_000, 200, seed=3)), 0.1)
-    write_log(train, path / "train.parquet")
-    write_log(validation, path / "validation.parquet")
+    write_log(train.to_frame(), path / "train.parquet")
+    write_log(validation.to_frame(), path / "validation.parquet")
     (path / "cluster.toml").write_text(CLUSTER)
     (path / "search.toml").write_text(SEARCH)
     return path

@@ -58,7 +58,7 @@ def test_mistakes(tmp_path, change, said):
 
 
 def test_problems_are_told_together(tmp_path):
-    with pytest.raises(SpecificationError, match="shop.toml: 2 problems"):
+    with pytest.raises(SpecificationError, match=r"shop\.toml: 2 problems"):
         read(tmp_path, GOOD.replace("max = 8", "max = 0").replace("loca", "x"))
 
 

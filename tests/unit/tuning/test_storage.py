@@ -48,5 +48,5 @@ def test_a_local_copy_lasts_as_long_as_its_context(tmp_path):
 
 
 def test_a_uri_that_cannot_be_read(tmp_path):
-    with pytest.raises(DataError, match="absent.csv cannot be read: "), local_copy(f"file://{tmp_path}/absent.csv"):
+    with pytest.raises(DataError, match=r"absent\.csv cannot be read: "), local_copy(f"file://{tmp_path}/absent.csv"):
         pass
