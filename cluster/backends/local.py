@@ -116,6 +116,7 @@ class LocalCluster:
         for node in state["processes"][::-1]:  # the head, which the others report to, ends last
             _end([process for process in [_find(node)] if process])
         _end(_processes_of(state["mark"]))
+        _STARTED[:] = [process for process in _STARTED if process.poll() is None]
         shutil.rmtree(state["temp_dir"], ignore_errors=True)
         self._paths.state.unlink()
         self._paths.token.unlink(missing_ok=True)
