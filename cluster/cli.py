@@ -61,7 +61,7 @@ def render(cluster_file: Path, search_file: Path | None, out: Path | None) -> No
         submission = None
         if search_file is not None:
             make_folder(Path(folder))
-            submission = pack_search(Path(folder), specification, read_spec(search_file), specification.name, note)
+            submission = pack_search(Path(folder), specification, read_spec(search_file), specification.name, None)
         files = make_backend(specification).render(submission)
     for name, text in files.items():
         if out is None:

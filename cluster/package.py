@@ -38,9 +38,11 @@ def make_folder(folder: Path) -> None:
 
 
 def pack_search(
-    folder: Path, cluster: ClusterSpec, search: SearchSpec, submission_id: str, say: Callable[[str], None]
+    folder: Path, cluster: ClusterSpec, search: SearchSpec, submission_id: str, say: Callable[[str], None] | None
 ) -> Submission:
     """Write a search into the working folder `folder`; large logs go to the cluster's storage, once.
+
+    `say` is told of uploads; with None there are none, to see what would be submitted.
 
     Raises
     ------
@@ -98,7 +100,9 @@ def log_bytes(search: SearchSpec) -> int:
     return sum(Path(path).stat().st_size for path in logs if not is_uri(path))
 
 
-def _place_logs(folder: Path, search: SearchSpec, storage: Storage, say: Callable[[str], None]) -> dict[str, str]:
+def _place_logs(
+    folder: Path, search: SearchSpec, storage: Storage, say: Callable[[str], None] | None
+) -> dict[str, str]:
     """Return where the cluster's side finds each log."""
     places = {}
     small = log_bytes(search) <= SMALL_BYTES
@@ -111,7 +115,7 @@ def _place_logs(folder: Path, search: SearchSpec, storage: Storage, say: Callabl
             shutil.copyfile(path, folder / places[name])
         else:
             stored = f"logs/{_digest(Path(path))}{Path(path).suffix}"
-            if not storage.exists(stored):
+            if say is not None and not storage.exists(stored):
                 say(f"uploading {path} ({Path(path).stat().st_size / 1e6:.1f} MB) to {storage.location}")
                 storage.upload(Path(path), stored)
             places[name] = storage.join(stored)

@@ -45,14 +45,14 @@ train = "train.parquet"
 validation = "validation.parquet"
 [search]
 trials = 6
-max_epochs = 6
+max_epochs = 4
 [stopping]
-grace_period = 6
-max_iter_no_change = 6
+grace_period = 4
+max_iter_no_change = 4
 [fixed]
 loss_fn = "cross-entropy"
 num_negatives = 64
-batch_size = 4
+batch_size = 8
 [space.learning_rate]
 type = "float"
 low = 0.01
@@ -142,8 +142,8 @@ def test_a_search_survives_a_node_and_its_model_is_fetched(running, folder, tmp_
     assert again.progress().states == {"finished": 6}
     lines = [json.loads(line) for line in (folder / "runs/test-1/epochs.ndjson").read_text().splitlines()]
     assert len({line["node"] for line in lines}) >= 2
-    assert {(line["trial"], line["epoch"]) for line in lines} == {(t, e) for t in range(6) for e in range(1, 7)}
-    assert len(lines) <= 6 * 6 + 2  # an epoch of each trial of the lost node at most is trained again
+    assert {(line["trial"], line["epoch"]) for line in lines} == {(t, e) for t in range(6) for e in range(1, 5)}
+    assert len(lines) <= 6 * 4 + 2  # an epoch of each trial of the lost node at most is trained again
     model = load_model(again.fetch_model(tmp_path / "model"))
     assert model.recommend(read_log(folder / "validation.parquet"), k=5).table.shape[0] > 0
     account = again.account()
@@ -169,7 +169,7 @@ def test_a_stopped_search_exports_its_best(running, folder, tmp_path):
     assert load_model(job.fetch_model(tmp_path / "model")).metrics["epoch"] > 0
 
 
-def wait_for_epochs(path: Path, job: Job, count: int = 6) -> None:
+def wait_for_epochs(path: Path, job: Job, count: int = 4) -> None:
     """Wait until a search has recorded so many epochs."""
     ends = time.monotonic() + 120
     while time.monotonic() < ends:
