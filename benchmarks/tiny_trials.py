@@ -31,6 +31,7 @@ class WaitingTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         self._epoch += 1
         return {
             "epoch": self._epoch, "loss": 0.0, "seconds": EPOCH_S, "events_per_second": 0.0, "recall@20": 0.5,
+            "node": "-",
             "best": 0.5, "validated_on": "all", "stopped_early": False, "done": self._epoch == EPOCHS,
             "began": began, "ended": time.time(), **self._extra,
         }  # fmt: skip
