@@ -49,15 +49,16 @@ def measure(trials: int, epochs: int, data: SearchData) -> dict[str, Any]:
             marks.append((progress.epochs, time.time(), time.process_time()))
 
     with tempfile.TemporaryDirectory() as folder, captured_output(Path(folder) / "ray.log"), ray_for(spec) as slots:
+        at_once = slots.now()
         result = run_trials(spec, task, Path(folder), slots, on_progress=mark)
     (first_report, first_s, first_cpu_s), (last_report, last_s, last_cpu_s) = marks[0], marks[-1]
     reports, wall_s, cpu_s = last_report - first_report, last_s - first_s, last_cpu_s - first_cpu_s
     training_s = sum(record.seconds for record in result.trials)
     return {
-        "slots": slots.now(),
+        "slots": at_once,
         "reports/s": reports / wall_s,
         "driver CPU ms/report": 1000 * cpu_s / reports,
-        "slot ms/report": 1000 * wall_s * slots.now() / reports,
+        "slot ms/report": 1000 * wall_s * at_once / reports,
         "of it training ms": 1000 * training_s / last_report,
     }
 
