@@ -14,6 +14,7 @@ import ray
 
 from cluster.spec import ClusterSpec
 from tuning.estimate import Cost
+from tuning.ray_runtime import trials_that_fit
 from tuning.spec import SearchSpec
 
 GROUP_LABEL = "ray.io/node-group"
@@ -83,18 +84,17 @@ class NodeWatch:
                     node["NodeID"],
                     node.get("NodeName", node["NodeManagerAddress"]),
                     (node.get("Labels") or {}).get(GROUP_LABEL, "-"),
-                    slots_in(resources, self._spec),
+                    trials_that_fit(
+                        resources.get("CPU", 0.0),
+                        resources.get("GPU", 0.0),
+                        self._spec.cpus_per_trial,
+                        self._spec.gpus_per_trial,
+                    ),
                     now,
                     now,
                 ),
             )
             seen.last_s = now
-
-
-def slots_in(resources: Mapping[str, float], spec: SearchSpec) -> int:
-    """Return how many trials a node of these resources holds at once."""
-    by_cpu = int(resources.get("CPU", 0.0) / spec.cpus_per_trial)
-    return min(by_cpu, int(resources.get("GPU", 0.0) / spec.gpus_per_trial)) if spec.gpus_per_trial else by_cpu
 
 
 @dataclass

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from gru4rec.errors import ClusterError
-from gru4rec.files import atomic_folder
+from gru4rec.files import atomic_folder, file_digest
 from tuning.storage import Storage
 
 SUMS = "SHA256SUMS"
@@ -33,18 +32,13 @@ def fetch_folder(storage: Storage, name: str, out: Path, sums_digest: str) -> Pa
         raise ClusterError(f"{out} exists already", "choose another folder")
     with atomic_folder(out) as folder:
         storage.download(f"{name}/{SUMS}", folder / SUMS)
-        if _digest(folder / SUMS) != sums_digest:
+        if file_digest(folder / SUMS) != sums_digest:
             raise ClusterError(f"{storage.join(name, SUMS)} is not what the search wrote")
         for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
             digest, _, file = line.partition("  ")
             if Path(file).is_absolute() or ".." in Path(file).parts:
                 raise ClusterError(f"{storage.join(name, SUMS)} names {file!r}, outside its folder")
             storage.download(f"{name}/{file}", folder / file)
-            if _digest(folder / file) != digest:
+            if file_digest(folder / file) != digest:
                 raise ClusterError(f"{storage.join(name, file)} arrived damaged", "fetch it again")
     return out
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

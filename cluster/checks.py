@@ -16,6 +16,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from gru4rec.errors import GRU4RecError
+from tuning.ray_runtime import trials_that_fit
 from tuning.storage import Storage
 
 PACKAGES = ("gru4rec-tune", "ray", "optuna", "torch", "numpy", "pandas", "pyarrow")
@@ -169,13 +170,8 @@ def _check_node(node: dict[str, Any], order: dict[str, Any], marker: str) -> lis
 
 def _check_slots(alive: list[dict[str, Any]], order: dict[str, Any]) -> Check:
     cpus, gpus = order["cpus_per_trial"], order["gpus_per_trial"]
-    slots = sum(
-        min(
-            int(node["Resources"].get("CPU", 0.0) / cpus),
-            int(node["Resources"].get("GPU", 0.0) / gpus) if gpus else 1 << 30,
-        )
-        for node in alive
-    )
+    found = [(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in alive]
+    slots = sum(trials_that_fit(*node, cpus, gpus) for node in found)
     detail = f"{slots} trials of {cpus} CPUs and {gpus:g} GPUs at a time"
     return Check(
         "room for trials",

@@ -6,7 +6,6 @@ folder in the cluster's storage under the submission's id.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from cluster.checks import check_nodes
 from cluster.events import CHECKS, DONE, PROBLEM, PROGRESS, STAGE, pack_progress, render_event
 from cluster.package import ORDER, SEARCH
 from gru4rec.errors import ClusterError, GRU4RecError
+from gru4rec.files import file_digest
 from tuning.budget import INTERRUPTED
 from tuning.progress import Progress
 from tuning.ray_runtime import Place, connect
@@ -76,7 +76,7 @@ def run_search(spec: SearchSpec, order: dict[str, Any]) -> SearchResult:
         lines = (path / EPOCHS).read_text(encoding="utf-8").splitlines()
         account = make_account(watch.stop(), map(json.loads, lines), order["prices"], order["currency"])
         write_account(account, path / ACCOUNT)
-        digest = hashlib.sha256((path / BEST / SUMS).read_bytes()).hexdigest()
+        digest = file_digest(path / BEST / SUMS)
     tell(DONE, {"ended": result.ended, "best": digest})
     return result
 

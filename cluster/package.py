@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import shutil
@@ -15,6 +14,7 @@ from packaging.requirements import Requirement
 
 from cluster.jobs import Submission
 from cluster.spec import ClusterSpec
+from gru4rec.files import file_digest
 from tuning.spec import SearchSpec, to_dict
 from tuning.storage import Storage, is_uri
 
@@ -114,14 +114,9 @@ def _place_logs(
             (folder / "data").mkdir(exist_ok=True)
             shutil.copyfile(path, folder / places[name])
         else:
-            stored = f"logs/{_digest(Path(path))}{Path(path).suffix}"
+            stored = f"logs/{file_digest(Path(path))}{Path(path).suffix}"
             if say is not None and not storage.exists(stored):
                 say(f"uploading {path} ({Path(path).stat().st_size / 1e6:.1f} MB) to {storage.location}")
                 storage.upload(Path(path), stored)
             places[name] = storage.join(stored)
     return places
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

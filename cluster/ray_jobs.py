@@ -112,11 +112,6 @@ class RayJobs:
         with self._told(submission_id):
             return STATES[self._client.get_job_status(submission_id)]
 
-    def message(self, submission_id: str) -> str:
-        """Return what Ray says of a submission."""
-        with self._told(submission_id):
-            return str(self._client.get_job_info(submission_id).message)
-
     def logs(self, submission_id: str) -> str:
         with self._told(submission_id):
             return str(self._client.get_job_logs(submission_id))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 from cluster.backends import BACKENDS, backend_module
 from gru4rec.errors import SpecificationError, unknown_name
 from gru4rec.hyperparameters import Integer
-from tuning.sections import Section
+from tuning.ray_runtime import trials_that_fit
+from tuning.sections import Section, read_toml
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE_KEY", re.IGNORECASE)
@@ -57,8 +57,7 @@ class NodeGroup:
         >>> NodeGroup("gpu", cpus=8, gpus=1).slots(cpus_per_trial=2, gpus_per_trial=0.5)
         2
         """
-        by_gpu = int(self.gpus / gpus_per_trial) if gpus_per_trial else self.cpus
-        return min(self.cpus // cpus_per_trial, by_gpu)
+        return trials_that_fit(self.cpus, self.gpus, cpus_per_trial, gpus_per_trial)
 
 
 @dataclass(frozen=True)
@@ -120,11 +119,7 @@ def read_cluster(path: str | Path) -> ClusterSpec:
         When the file cannot be read, or anything in it is unknown or out of range.
     """
     path = Path(path)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SpecificationError(f"{path} cannot be read: {error}") from None
-    return parse_cluster(content, path.name, path.resolve().parent)
+    return parse_cluster(read_toml(path), path.name, path.resolve().parent)
 
 
 def parse_cluster(content: Mapping[str, Any], source: str, folder: Path) -> ClusterSpec:

@@ -139,6 +139,16 @@ def connect(address: str) -> None:
         raise ClusterError(f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}", hint) from error
 
 
+def trials_that_fit(cpus: float, gpus: float, cpus_per_trial: int, gpus_per_trial: float) -> int:
+    """Return how many trials a node holds at once.
+
+    >>> trials_that_fit(8, 1, cpus_per_trial=2, gpus_per_trial=0.5)
+    2
+    """
+    by_cpu = int(cpus / cpus_per_trial)
+    return min(by_cpu, int(gpus / gpus_per_trial)) if gpus_per_trial else by_cpu
+
+
 def slots_of_nodes(spec: SearchSpec, expect_one: bool = True) -> int:
     """Return how many trials the living nodes hold at once.
 
@@ -147,11 +157,13 @@ def slots_of_nodes(spec: SearchSpec, expect_one: bool = True) -> int:
     ClusterError
         When that is none, unless `expect_one` is False.
     """
-    wanted = {"CPU": float(spec.cpus_per_trial), "GPU": spec.gpus_per_trial}
     nodes: list[dict[str, Any]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    slots = sum(min(int(node.get(kind, 0.0) / amount) for kind, amount in wanted.items() if amount) for node in nodes)
+    slots = sum(
+        trials_that_fit(node.get("CPU", 0.0), node.get("GPU", 0.0), spec.cpus_per_trial, spec.gpus_per_trial)
+        for node in nodes
+    )
     if slots == 0 and expect_one:
-        largest = {kind: max(node.get(kind, 0.0) for node in nodes) for kind in wanted}
+        largest = {kind: max(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU")}
         raise ClusterError(
             f"a trial needs {spec.cpus_per_trial} CPUs and {spec.gpus_per_trial:g} GPUs, the largest node has "
             f"{largest['CPU']:g} and {largest['GPU']:g}",

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from gru4rec.errors import unknown_name
+from gru4rec.errors import SpecificationError, unknown_name
 from gru4rec.hyperparameters import Integer
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the content of a TOML file.
+
+    Raises
+    ------
+    SpecificationError
+        When it cannot be read.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SpecificationError(f"{path} cannot be read: {error}") from None
 
 
 class Section:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from gru4rec.errors import GRU4RecError, ParameterError, SpecificationError
 from gru4rec.hyperparameters import Integer
 from gru4rec.metrics import parse_metric
 from gru4rec.stopping import StoppingRule
-from tuning.sections import Section
+from tuning.sections import Section, read_toml
 from tuning.space import Space, function_space
 from tuning.space_file import parse_space, render_space
 from tuning.storage import is_uri
@@ -201,10 +200,7 @@ def read_spec(path: str | Path, official_space: Path | None = None) -> SearchSpe
         When the file cannot be read, or anything in it is unknown or out of range.
     """
     path = Path(path)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SpecificationError(f"{path} cannot be read: {error}") from None
+    content = read_toml(path)
     if official_space is not None:
         before = content.get("space")
         loss = {"loss_fn": before["loss_fn"]} if isinstance(before, dict) and "loss_fn" in before else {}

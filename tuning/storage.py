@@ -71,13 +71,6 @@ class Storage:
         with self._told("looked at"):
             return bool(self._files.get_file_info(self._place(name)).type != fs.FileType.NotFound)
 
-    def names(self, name: str) -> list[str]:
-        """Return the names of all files below `name`, relative to it."""
-        selector = fs.FileSelector(self._place(name), recursive=True, allow_not_found=True)
-        with self._told("listed"):
-            found = [info.path for info in self._files.get_file_info(selector) if info.type == fs.FileType.File]
-        return sorted(str(Path(path).relative_to(self._place(name))) for path in found)
-
     def upload(self, source: Path, name: str) -> None:
         """Write a file's content under `name`; it appears whole or not at all."""
         with self._told("written"):

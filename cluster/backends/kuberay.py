@@ -18,6 +18,7 @@ from cluster.backends.kuberay_settings import KubeRaySettings, parse_settings
 from cluster.backends.private_file import write_private
 from cluster.backends.tunnel import open_tunnel
 from cluster.jobs import Submission
+from cluster.package import PACKAGES
 from cluster.paths import ClusterPaths
 from cluster.processes import run_command
 from cluster.spec import ClusterSpec
@@ -32,7 +33,6 @@ CLUSTER, SEARCH = "cluster.yaml", "search.yaml"
 SECONDS_BETWEEN_LOOKS = 5.0
 NAME_LENGTH = 47  # KubeRay's limit for the name of a RayJob
 CONFIG_MAP_BYTES = 900_000  # Kubernetes' limit is 1 MiB for the whole ConfigMap
-PACKAGES = ("gru4rec", "tuning", "cluster")  # they are in the image
 KUBECTL_REMEDY = "kubectl config current-context, and kubectl auth can-i create rayclusters.ray.io"
 
 
