@@ -12,7 +12,6 @@ SHA256SUMS             digests of the above; `sha256sum --check SHA256SUMS` work
 
 from __future__ import annotations
 
-import hashlib
 import json
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +27,7 @@ from torch import Tensor
 
 from gru4rec.data.sessions import ItemVocabulary
 from gru4rec.errors import GRU4RecError, ModelFolderError
-from gru4rec.files import atomic_folder
+from gru4rec.files import atomic_folder, file_digest
 from gru4rec.hyperparameters import HyperParameters
 from gru4rec.model import Model
 from gru4rec.nn.network import Network, weight_shapes
@@ -57,7 +56,7 @@ def save_model(model: Model, path: str | Path, *, overwrite: bool = False) -> Pa
         _write_json(folder / "metrics.json", model.metrics)
         (folder / "README.md").write_text(render_card(model), encoding="utf-8")
         (folder / "weights.safetensors").chmod((folder / "config.json").stat().st_mode)  # it is written private
-        digests = "".join(f"{_digest(folder / name)}  {name}\n" for name in FILES)
+        digests = "".join(f"{file_digest(folder / name)}  {name}\n" for name in FILES)
         (folder / DIGESTS).write_text(digests, encoding="utf-8")
     return path
 
@@ -167,7 +166,7 @@ def _check_digests(path: Path) -> None:
         lines = (path / DIGESTS).read_bytes().decode().split("\n")[:-1]  # strictly: what we wrote ends in a newline
         recorded = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
         missing = [name for name in FILES if name not in recorded]
-        altered = [name for name in FILES if name in recorded and _digest(path / name) != recorded[name]]
+        altered = [name for name in FILES if name in recorded and file_digest(path / name) != recorded[name]]
     except (OSError, ValueError) as error:
         raise ModelFolderError(f"{path} is incomplete or damaged: {error}", "take a fresh copy of the folder") from None
     if missing or altered:
@@ -183,10 +182,6 @@ def _check_weights(path: Path, weights: dict[str, Tensor], shapes: dict[str, tup
             f"{path}/weights.safetensors does not fit its config.json: {wrong[0]} has shape {found.get(wrong[0])}, "
             f"expected {shapes.get(wrong[0])}"
         )
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _write_json(path: Path, content: object) -> None:

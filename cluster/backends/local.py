@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import psutil
 
 from cluster.backends import Say
 from cluster.backends.loopback_node import LOOPBACK
+from cluster.backends.ports import free_port
 from cluster.jobs import Submission
 from cluster.paths import ClusterPaths
 from cluster.ray_jobs import RayJobs
@@ -87,9 +87,9 @@ class LocalCluster:
         self._paths.logs.mkdir(parents=True, exist_ok=True)
         nodes = self._nodes()
         places = {
-            "gcs_port": str(_free_port()),
-            "dashboard_port": str(_free_port()),
-            "client_port": str(_free_port()),
+            "gcs_port": str(free_port()),
+            "dashboard_port": str(free_port()),
+            "client_port": str(free_port()),
             "temp_dir": tempfile.mkdtemp(prefix="gru4rec-"),
             "object_store_bytes": str(
                 self._spec.settings.object_store_bytes or _object_store_bytes(len(self._nodes()))
@@ -99,7 +99,7 @@ class LocalCluster:
         try:
             for name, group in nodes:
                 say(f"starting node {name} ({group.cpus} CPUs)")
-                ports = {"agent_port": str(_free_port())}
+                ports = {"agent_port": str(free_port())}
                 state["processes"].append(
                     self._start(name, node_command(group, name, {**places, **ports}), state["mark"])
                 )
@@ -231,17 +231,6 @@ def _environment(paths: ClusterPaths) -> dict[str, str]:
 
 def _url(state: Mapping[str, Any]) -> str:
     return f"http://{LOOPBACK}:{state['dashboard_port']}"
-
-
-def _free_port() -> int:
-    """Return a port below those that Ray gives its workers by itself."""
-    for _ in range(100):
-        with socket.socket() as probe:
-            probe.bind((LOOPBACK, 0))
-            port: int = probe.getsockname()[1]
-        if not 10002 <= port <= 19999:
-            return port
-    raise ClusterError("this machine has no free port")
 
 
 def _object_store_bytes(nodes: int) -> int:

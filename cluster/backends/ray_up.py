@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.backends import Say
+from cluster.backends.ports import free_port
 from cluster.backends.private_file import write_private
 from cluster.backends.ray_up_settings import LOCAL, RayUpSettings, parse_settings
 from cluster.backends.ray_up_yaml import DASHBOARD_PORT, render_cluster, stop_script
@@ -134,7 +134,7 @@ class RayUpCluster:
         self._check_up()
         token = read_token(self._paths.token)
         remedy = "is the head still there, and may this machine reach its port 22?"
-        port = _free_port()
+        port = free_port()
         with open_tunnel(self._ssh(self._head_address(), port), f"^{READY}", remedy):
             yield RayJobs(f"http://127.0.0.1:{port}", token)
 
@@ -237,10 +237,3 @@ class RayUpCluster:
 def _ray() -> str:
     """Return the `ray` in PATH, or the one beside this Python when its environment is not activated."""
     return shutil.which("ray") or str(Path(sys.executable).with_name("ray"))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

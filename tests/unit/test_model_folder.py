@@ -184,7 +184,7 @@ def fail(*_, **__):
     raise OSError("no space")
 
 
-@pytest.mark.parametrize("step", ["save_file", "render_card", "_digest"])
+@pytest.mark.parametrize("step", ["save_file", "render_card", "file_digest"])
 def test_a_failure_leaves_nothing(tmp_path, model, monkeypatch, step):
     monkeypatch.setattr(model_folder, step, fail)
     with pytest.raises(OSError, match="no space"):
