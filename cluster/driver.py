@@ -24,9 +24,10 @@ from cluster.package import ORDER, SEARCH
 from gru4rec.errors import ClusterError, GRU4RecError
 from gru4rec.files import file_digest
 from tuning.budget import INTERRUPTED
+from tuning.journal import EPOCHS
 from tuning.progress import Progress
 from tuning.ray_runtime import Place, connect
-from tuning.result import BEST, EPOCHS, SearchResult, result_folder
+from tuning.result import BEST, SearchResult, result_folder
 from tuning.search import make_task, read_data, search_into
 from tuning.spec import SearchSpec, read_spec
 from tuning.storage import Storage

@@ -63,6 +63,10 @@ class SpecificationError(SearchError):
     exit_code = 2
 
 
+class StorageError(SearchError):
+    """A folder or a URI cannot be read or written."""
+
+
 class ClusterError(GRU4RecError):
     """A cluster is unreachable, or cannot run what was asked."""
 

@@ -1,4 +1,4 @@
-"""Files and folders appear whole or not at all."""
+"""Files and folders appear whole or not at all, and what has appeared is on the disk."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
+        sync(temporary)
         temporary.replace(path)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -37,6 +39,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         new, old = temporary / "new", temporary / "old"
         new.mkdir()
         yield new
+        for written in (*new.rglob("*"), new):
+            sync(written)
         if path.exists():
             path.rename(old)
         try:
@@ -45,8 +49,18 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             if old.exists():
                 old.rename(path)
             raise
+        sync(path.parent)
     finally:
         shutil.rmtree(temporary)
+
+
+def sync(path: Path) -> None:
+    """Have a file's content, or a folder's list of names, written to the disk itself: a power cut cannot take it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def file_digest(path: Path) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tuning.result import SearchResult, load_result
-    from tuning.search import SearchData, tune
+    from tuning.search import SearchData, resume, tune
     from tuning.space import Dimension, Space
     from tuning.spec import SearchSpec, read_spec
 
@@ -22,10 +22,21 @@ _MODULES = {
     "Space": "tuning.space",
     "load_result": "tuning.result",
     "read_spec": "tuning.spec",
+    "resume": "tuning.search",
     "tune": "tuning.search",
 }
 
-__all__ = ["Dimension", "SearchData", "SearchResult", "SearchSpec", "Space", "load_result", "read_spec", "tune"]
+__all__ = [
+    "Dimension",
+    "SearchData",
+    "SearchResult",
+    "SearchSpec",
+    "Space",
+    "load_result",
+    "read_spec",
+    "resume",
+    "tune",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,7 +16,11 @@ from gru4rec.cli.options import DURATION, FILE, FOLDER, json_option
 from gru4rec.cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
+    from tuning.journal import PastTrial
     from tuning.result import SearchResult
+    from tuning.search import SearchData
+    from tuning.spec import SearchSpec
+    from tuning.trainable import TrialTask
 
 
 official_space_option = click.option(
@@ -32,6 +36,8 @@ def _budget_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--epoch-budget", type=click.IntRange(1), help="End it after so many epochs over all trials."),
         click.option("--until", help="End it when a trial reaches this, e.g. recall@20=0.70."),
         click.option("--confirm", help="Train the best trials again with other seeds, e.g. 3x3: three, three times."),
+        click.option("--checkpoint-every", type=click.IntRange(1), help="Epochs from one checkpoint to the next."),
+        click.option("--max-failures", type=click.IntRange(0), help="Times that a trial whose process dies goes on."),
     ]
     for option in reversed(options):
         command = option(command)
@@ -92,28 +98,75 @@ def run(
 
     Ctrl-C ends the search and exports the best model so far; a second one ends at once, and keeps what was found.
     """
-    from tuning.budget import INTERRUPTED
-    from tuning.ray_runtime import Place
+    from tuning.fingerprint import make_fingerprint, write_fingerprint
     from tuning.result import load_result, result_folder
-    from tuning.search import make_task, read_data, search_into
+    from tuning.search import make_task, read_data
     from tuning.spec import read_spec
-    from tuning.terminal import ProgressLine, captured_output
 
-    given = {name: value for name, value in overrides.items() if value is not None}
-    specification = replace(read_spec(spec, official_space), **given)
+    specification = _overridden(read_spec(spec, official_space), overrides)
     known = [point for folder in warm_start for point in load_result(folder).best_points()]
     specification = replace(specification, space=specification.space.with_points(known))
     data = read_data(specification)
     task = make_task(specification, data)
-    with (
-        result_folder(out, specification) as path,
-        nullcontext(sys.stderr) if verbose else captured_output(path / "ray.log") as terminal,
-    ):
-        line = ProgressLine(terminal, specification.criterion.metric)
-        result = search_into(path, specification, data, task, Place(address), on_progress=line.show, on_stage=line.say)
+    with result_folder(out, specification) as path:
+        write_fingerprint(path, make_fingerprint(specification, data))
+        _search(path, specification, data, task, address, (), verbose, as_json)
+
+
+@tune.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--address", help="A running Ray cluster, e.g. 10.0.0.1:6379 or auto; default: this machine.")
+@_budget_options
+@click.option("--changed", is_flag=True, help="Go on although code, data or settings have changed.")
+@click.option("-v", "--verbose", is_flag=True, help="Let Ray print here instead of to FOLDER/ray.log.")
+@json_option
+def resume(folder: Path, address: str | None, changed: bool, verbose: bool, as_json: bool, **overrides: Any) -> None:
+    """Go on with the search of the result folder FOLDER, however it was ended, or give it more --trials.
+
+    Trials that ended stay as they are, those that were running go on from their checkpoints.
+    """
+    from tuning.result import load_spec
+    from tuning.search import make_task, read_data, taken_up
+
+    path = folder.resolve()
+    specification = _overridden(load_spec(path), overrides)
+    data = read_data(specification)
+    with taken_up(path, specification, data, changed) as past:
+        _search(path, specification, data, make_task(specification, data), address, past, verbose, as_json)
+
+
+def _overridden(spec: SearchSpec, overrides: dict[str, Any]) -> SearchSpec:
+    return replace(spec, **{name: value for name, value in overrides.items() if value is not None})
+
+
+def _search(
+    path: Path,
+    spec: SearchSpec,
+    data: SearchData,
+    task: TrialTask,
+    address: str | None,
+    past: Sequence[PastTrial],
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Run a search, its progress on the terminal, and print what it found."""
+    from tuning.budget import INTERRUPTED
+    from tuning.ray_runtime import Place
+    from tuning.search import search_into
+    from tuning.signals import Terminated
+    from tuning.terminal import ProgressLine, captured_output
+
+    try:
+        with nullcontext(sys.stderr) if verbose else captured_output(path / "ray.log") as terminal:
+            line = ProgressLine(terminal, spec.criterion.metric)
+            result = search_into(path, spec, data, task, Place(address), past, on_progress=line.show, on_stage=line.say)
+    except Terminated:
+        note(f"terminated; gru4rec tune resume {path} goes on")
+        raise
     _print_result(result, as_json)
     note(f"{result.ended}; wrote {path}; the best model is {result.best_model}")
     if result.ended == INTERRUPTED:
+        note(f"gru4rec tune resume {path} goes on")
         raise click.Abort
 
 

@@ -17,15 +17,15 @@ from gru4rec.errors import ClusterError
 from tuning.spec import SearchSpec
 
 # The automatic loggers cost 1 ms and more per report and write what epochs.ndjson has; trials need no working folder of
-# their own; metrics and snapshots are small, so Ray's warnings about them are noise.
+# their own. Our journal takes the place of Ray's snapshots, which cost the more the more trials there are.
 ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
 
@@ -44,7 +44,8 @@ class Place:
     slots : int, optional
         Trials at once for which an autoscaler will bring nodes. None counts the nodes that are there, again and again.
     storage : str, optional
-        A folder that all nodes have, or a URI, for the checkpoints of trials; None keeps them in the result folder.
+        A folder that all nodes have, or a URI, for the checkpoints of trials; None keeps them in the result folder,
+        which all nodes must have then.
     """
 
     address: str | None = None

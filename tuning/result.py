@@ -2,18 +2,24 @@
 
 ===============  ====================================================
 search.toml      the specification as resolved, every default written out
+trials.ndjson    what was tried and what failed, written while it runs
 epochs.ndjson    one line per epoch of each trial, written while it runs
+fingerprint.json what a search that goes on must find unchanged
 trials.parquet   one row per trial
 search.json      how the search ended, and what confirming the best trials brought
 report.html      learning curves (when plotly is installed)
 best/            the model folder of the winner
-ray/, ray.log    Ray's own state and messages
+checkpoints/     of trials that have not ended; with refit = false also that of each trial's best epoch
+errors/          tracebacks of trials that failed
+ray.log          Ray's messages
 ===============  ====================================================
 """
 
 from __future__ import annotations
 
 import dataclasses
+import errno
+import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -29,11 +35,12 @@ from gru4rec.files import atomic_file
 from gru4rec.hyperparameters import NAMES
 from tuning.budget import ALL_TRIALS
 from tuning.confirm import Confirmation
+from tuning.journal import EPOCHS
 from tuning.progress import TrialRecord, best_record
 from tuning.spec import COSTS, SearchSpec, read_spec, render_spec
 
-SPEC, EPOCHS, TRIALS, SEARCH = "search.toml", "epochs.ndjson", "trials.parquet", "search.json"
-BEST, REPORT = "best", "report.html"
+SPEC, TRIALS, SEARCH = "search.toml", "trials.parquet", "search.json"
+BEST, REPORT, CHECKPOINTS, LOCK = "best", "report.html", "checkpoints", ".lock"
 WARM_START_TRIALS = 5
 
 
@@ -147,14 +154,40 @@ def result_folder(path: str | Path, spec: SearchSpec) -> Iterator[Path]:
         what = "another search" if (path / SPEC).exists() else "other files"
         raise SearchError(f"{path} holds {what}", "choose another --out")
     path.mkdir(parents=True, exist_ok=True)
+    with held(path):
+        write_spec(path, spec)
+        try:
+            yield path
+        except BaseException:
+            if not (path / EPOCHS).exists():
+                shutil.rmtree(path)
+            raise
+
+
+def write_spec(path: Path, spec: SearchSpec) -> None:
+    """Write search.toml."""
     with atomic_file(path / SPEC) as temporary:
         temporary.write_text(render_spec(spec), encoding="utf-8")
-    try:
-        yield path
-    except BaseException:
-        if not (path / EPOCHS).exists():
-            shutil.rmtree(path)
-        raise
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keep other processes from working on a result folder; the system lets go of it when this process ends.
+
+    Raises
+    ------
+    SearchError
+        When another process has it.
+    """
+    with (path / LOCK).open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SearchError(f"{path} is in use: its search is running", "wait for it to end, or stop it") from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # a file system without locks
+                raise
+        yield
 
 
 def write_result(result: SearchResult) -> None:
@@ -192,6 +225,19 @@ def write_result(result: SearchResult) -> None:
         frame.to_parquet(temporary, index=False)
 
 
+def load_spec(path: Path) -> SearchSpec:
+    """Read the specification in a result folder.
+
+    Raises
+    ------
+    SearchError
+        When it is no result folder.
+    """
+    if not (path / SPEC).is_file():
+        raise SearchError(f"{path} is not the folder of a search: it has no {SPEC}")
+    return read_spec(path / SPEC)
+
+
 def load_result(path: str | Path) -> SearchResult:
     """Read a result folder.
 
@@ -201,11 +247,11 @@ def load_result(path: str | Path) -> SearchResult:
         When it is no result folder, or its search has not ended.
     """
     path = Path(path).resolve()
-    if not (path / SPEC).is_file():
-        raise SearchError(f"{path} is not the folder of a search: it has no {SPEC}")
+    spec = load_spec(path)
     if not (path / TRIALS).is_file():
-        raise SearchError(f"{path} has no {TRIALS}", "its search has not ended")
-    spec = read_spec(path / SPEC)
+        raise SearchError(
+            f"{path} has no {TRIALS}", f"its search has not ended, or was killed: gru4rec tune resume {path}"
+        )
     rows = pd.read_parquet(path / TRIALS).astype(object)
     records = rows.where(rows.notna(), None).to_dict(orient="records")
     outcome = json.loads((path / SEARCH).read_text(encoding="utf-8"))

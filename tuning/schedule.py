@@ -9,10 +9,12 @@ docs/decisions.md, 22.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler
 
+from tuning.journal import PastTrial
 from tuning.spec import SearchSpec
 
 OTHERS = 2  # that a rung must have seen before it ends a trial: one alone may have been lucky
@@ -39,27 +41,42 @@ class Asha(FIFOScheduler):  # type: ignore[misc]  # Ray has no types
         self._metric = metric
         self.max_epochs = max_epochs
         self.reduction_factor = reduction_factor
-        self.values: dict[int, dict[str, float]] = {rung: {} for rung in rungs}
+        self.values: dict[int, dict[int, float]] = {rung: {} for rung in rungs}
+        self._judged: dict[int, int] = {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        return self.judge(trial.config["trial"], result)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        self.fill_rungs(trial.config["trial"], result)
+
+    def judge(self, trial: int, result: dict[str, Any]) -> str:
+        """Return whether a trial goes on after an epoch; one that is reported again has been judged already."""
         epoch = result["epoch"]
         if not math.isfinite(result[self.metric]) or epoch >= self.max_epochs:
             return str(self.STOP)
         values = self.values.get(epoch)
-        if values is None:
+        if values is None or epoch <= self._judged.get(trial, 0):
             return str(self.CONTINUE)
-        own = values.setdefault(trial.trial_id, result["best"])
+        self._judged[trial] = epoch
+        own = values.setdefault(trial, result["best"])
         better = sum(value > own for value in values.values())
         among_the_best = better < max(1, len(values) / self.reduction_factor)
         return str(self.CONTINUE if among_the_best or len(values) <= OTHERS else self.STOP)
 
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+    def fill_rungs(self, trial: int, result: dict[str, Any]) -> None:
+        """Compare a trial that lost its patience at the rungs that it did not get to."""
         if result.get("stopped_early"):
             for rung, values in self.values.items():
                 if rung >= result["epoch"]:
-                    values.setdefault(trial.trial_id, result["best"])
+                    values.setdefault(trial, result["best"])
 
 
-def make_scheduler(spec: SearchSpec) -> Asha:
-    """Return the scheduler of a search."""
-    return Asha(spec.criterion.metric, spec.max_epochs, spec.rungs, spec.reduction_factor)
+def make_scheduler(spec: SearchSpec, past: Iterable[PastTrial] = ()) -> Asha:
+    """Return the scheduler of a search, its rungs filled with what is past."""
+    asha = Asha(spec.criterion.metric, spec.max_epochs, spec.rungs, spec.reduction_factor)
+    for trial in past:
+        for line in trial.epochs:
+            asha.judge(trial.number, line)
+            asha.fill_rungs(trial.number, line)
+    return asha

@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune as ray_tune
+from ray.tune import TuneError
+from ray.tune.search import Searcher
 
 from gru4rec.baselines import BASELINES
 from gru4rec.data.reading import read_log
 from gru4rec.data.sessions import Sessions, concatenate_sessions, sample_sessions
 from gru4rec.device import cpu_threads, resolve_device
-from gru4rec.errors import DataError, SearchError, SpecificationError
+from gru4rec.errors import DataError, SearchError, SpecificationError, StorageError
 from gru4rec.fitting import align_validation, fit_trainer
 from gru4rec.hyperparameters import HyperParameters
 from gru4rec.metrics import compute_metrics, metric_keys
 from gru4rec.model import Model
 from gru4rec.model_folder import save_model
 from gru4rec.training import Trainer
-from tuning.budget import ALL_TRIALS, INTERRUPTED, Budget
+from tuning.budget import ALL_TRIALS, INTERRUPTED, TERMINATED, Budget
+from tuning.checkpoints import Checkpoints
 from tuning.confirm import RETRIES, confirm_trials
+from tuning.fingerprint import compare_fingerprint, make_fingerprint, write_fingerprint
+from tuning.journal import Journal, PastTrial, read_journal, repair_journal
 from tuning.progress import Progress, SearchLog, TrialRecord
 from tuning.ray_runtime import THIS_MACHINE, Place, Slots, ray_for
 from tuning.report import write_report
-from tuning.result import BEST, EPOCHS, SearchResult, result_folder, write_result
+from tuning.result import BEST, CHECKPOINTS, SearchResult, held, load_spec, result_folder, write_result, write_spec
 from tuning.schedule import make_scheduler
 from tuning.searcher import SlotLimiter, make_searcher
+from tuning.signals import Terminated, ended_by_sigterm
 from tuning.spec import COSTS, SearchSpec
 from tuning.storage import local_copy
+from tuning.sweeper import Sweeper
 from tuning.trainable import GRU4RecTrainable, TrialTask
 
 
@@ -110,7 +119,66 @@ def tune(
     data = data or read_data(spec)
     task = make_task(spec, data)
     with result_folder(out, spec) as path:
+        write_fingerprint(path, make_fingerprint(spec, data))
         return search_into(path, spec, data, task, Place(address), on_progress=on_progress, on_stage=on_stage)
+
+
+def resume(
+    out: str | Path,
+    data: SearchData | None = None,
+    *,
+    spec: SearchSpec | None = None,
+    address: str | None = None,
+    changed: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_stage: Callable[[str], None] | None = None,
+) -> SearchResult:
+    """Go on with a search that was interrupted, or give one that has ended more trials.
+
+    Trials that ended stay as they are, those that were running go on from their checkpoints, and the sampler knows all
+    that it knew.
+
+    Parameters
+    ----------
+    out : path
+        The result folder.
+    data : SearchData, optional
+        The logs; None reads those that the specification names.
+    spec : SearchSpec, optional
+        None takes the folder's own. It may differ in what `fingerprint.MAY_CHANGE` names: more trials, other budgets.
+    address, on_progress, on_stage
+        As in `tune`.
+    changed : bool
+        Go on although code, data or settings are not those that the search began with.
+
+    Raises
+    ------
+    SearchError
+        When the folder holds no search, another process works on it, the search has ended, its record is damaged, or
+        code, data or settings have changed.
+    """
+    path = Path(out).resolve()
+    spec = spec or load_spec(path)
+    data = data or read_data(spec)
+    with taken_up(path, spec, data, changed) as past:
+        task = make_task(spec, data)
+        return search_into(path, spec, data, task, Place(address), past, on_progress=on_progress, on_stage=on_stage)
+
+
+@contextmanager
+def taken_up(path: Path, spec: SearchSpec, data: SearchData, changed: bool = False) -> Iterator[list[PastTrial]]:
+    """Hold the folder of a search that is to go on, and yield what its journal knows; see `resume`."""
+    with held(path):
+        fingerprint = make_fingerprint(spec, data)
+        if not changed:
+            compare_fingerprint(path, fingerprint)
+        repair_journal(path)
+        past = read_journal(path)
+        if sum(not trial.running for trial in past) >= spec.trials and (path / BEST).exists():
+            raise SearchError(f"the search in {path} has ended: it has {spec.trials} trials", "--trials gives it more")
+        write_fingerprint(path, fingerprint)
+        write_spec(path, spec)
+        yield past
 
 
 def search_into(
@@ -119,16 +187,18 @@ def search_into(
     data: SearchData,
     task: TrialTask,
     place: Place = THIS_MACHINE,
+    past: Sequence[PastTrial] = (),
     *,
     on_progress: Callable[[Progress], None] | None = None,
     on_stage: Callable[[str], None] | None = None,
 ) -> SearchResult:
-    """Run a search whose result folder has been made by `result_folder`; otherwise as `tune`."""
+    """Run a search in the result folder `path`, which is made and held; as `tune` does, or `resume` with a `past`."""
     say = on_stage or (lambda _: None)
     say("starting Ray" if place.address is None else f"joining the cluster at {place.address}")
-    with ray_for(spec, place) as slots:
-        say(f"searching: {spec.trials} trials, {slots.now()} at a time")
-        result = run_trials(spec, task, path, slots, place, on_progress)
+    with ray_for(spec, place) as slots, ended_by_sigterm():
+        ended = sum(not trial.running for trial in past)
+        say(f"searching: {spec.trials} trials{f', {ended} of them done' if ended else ''}, {slots.now()} at a time")
+        result = run_trials(spec, task, path, slots, place, past, on_progress, say)
         if result.ended != INTERRUPTED and spec.confirmed is not None:
             count, seeds = spec.confirmed
             best = [trial for trial in result.leaderboard()[:count] if trial.best_epoch > 0]
@@ -136,7 +206,7 @@ def search_into(
             write_result(result)
         write_report(result)
         model = train_on_ray(result, data, say) if place.address is not None else None
-    save_model(model or train_trial(result, result.best, data, say), path / BEST)
+        save_model(model or train_trial(result, result.best, data, say), path / BEST, overwrite=True)
     return result
 
 
@@ -179,54 +249,94 @@ def run_trials(
     path: Path,
     slots: Slots,
     place: Place = THIS_MACHINE,
+    past: Sequence[PastTrial] = (),
     on_progress: Callable[[Progress], None] | None = None,
+    on_stage: Callable[[str], None] | None = None,
 ) -> SearchResult:
-    """Run the trials on the Ray of this process; what they found is written however it ends."""
-    log = SearchLog(spec, path / EPOCHS, on_progress)
-    budget = Budget(spec)
+    """Run the trials on the Ray of this process; what they found is written however it ends.
+
+    Raises
+    ------
+    StorageError
+        When the result folder or the storage of checkpoints can no longer be written.
+    """
+    journal, budget = Journal(path), Budget(spec, past)
     spec_of_trials = dataclasses.replace(spec, space=spec.space.for_catalogue(task.train.num_items))
+    searcher = make_searcher(spec_of_trials, str(path), journal, past)
+    log = SearchLog(spec, path, journal, past, searcher.settle, on_progress, on_stage)
+    checkpoints = Checkpoints(place.storage or str(path / CHECKPOINTS), spec.checkpoint_every, keep_best=not spec.refit)
+    ended = INTERRUPTED
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="gru4rec-") as temporary, ended_by_sigterm():
             warnings.simplefilter("ignore")
-            _make_tuner(spec_of_trials, task, path, slots, place, log, budget).fit()
-    finally:
+            if not (log.complete or budget.stop_all()):
+                run_config = _run_config(temporary, [log], budget)
+                with Sweeper(checkpoints, log):
+                    _make_tuner(spec, task, checkpoints, SlotLimiter(searcher, slots), run_config, past).fit()
         ended = budget.reason or (ALL_TRIALS if log.complete else INTERRUPTED)
+    except Terminated:
+        ended = TERMINATED
+        raise
+    except TuneError as error:  # Ray's, around what a callback of ours raised
+        if journal.problem is None:
+            raise
+        raise _storage_error(path, journal.problem) from error
+    finally:
         log.close()
         result = SearchResult(path, spec, [log.records[number] for number in sorted(log.records)], ended, log.elapsed_s)
-        write_result(result)
+        try:
+            write_result(result)
+        except OSError as error:
+            raise _storage_error(path, f"{path} cannot be written: {error.strerror}") from error
+    if budget.problem is not None:
+        raise _storage_error(path, budget.problem)
     return result
 
 
+def _storage_error(path: Path, problem: str) -> StorageError:
+    return StorageError(problem, f"all that was found is kept; see to it, then: gru4rec tune resume {path}")
+
+
 def _make_tuner(
-    spec: SearchSpec, task: TrialTask, path: Path, slots: Slots, place: Place, log: SearchLog, budget: Budget
+    spec: SearchSpec,
+    task: TrialTask,
+    checkpoints: Checkpoints,
+    searcher: Searcher,
+    run_config: ray_tune.RunConfig,
+    past: Sequence[PastTrial],
 ) -> ray_tune.Tuner:
     trainable = ray_tune.with_resources(
-        ray_tune.with_parameters(GRU4RecTrainable, task=task), {"cpu": spec.cpus_per_trial, "gpu": spec.gpus_per_trial}
+        ray_tune.with_parameters(GRU4RecTrainable, task=task, checkpoints=checkpoints),
+        {"cpu": spec.cpus_per_trial, "gpu": spec.gpus_per_trial},
     )
-    nodes_may_leave = place.address is not None
     return ray_tune.Tuner(
         trainable,
         tune_config=ray_tune.TuneConfig(
-            search_alg=SlotLimiter(make_searcher(spec, study_name=str(path)), slots),
-            scheduler=make_scheduler(spec),
-            num_samples=spec.trials,
+            search_alg=searcher,
+            scheduler=make_scheduler(spec, past),
+            num_samples=-1,  # the searcher knows when there are enough
             reuse_actors=True,
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
         ),
-        run_config=ray_tune.RunConfig(
-            name="search",
-            storage_path=place.storage or str(path / "ray"),
-            callbacks=[log],
-            stop=budget,
-            checkpoint_config=ray_tune.CheckpointConfig(
-                checkpoint_frequency=int(nodes_may_leave),
-                num_to_keep=1 if nodes_may_leave else None,
-                checkpoint_at_end=False,
-            ),
-            failure_config=ray_tune.FailureConfig(max_failures=RETRIES if nodes_may_leave else 0),
-            verbose=0,
-        ),
+        run_config=run_config,
+    )
+
+
+def _run_config(folder: str, callbacks: list[ray_tune.Callback], stop: ray_tune.Stopper) -> ray_tune.RunConfig:
+    """Return settings with which Ray keeps nothing and retries nothing.
+
+    A search goes on from its journal and our own checkpoints; and of the trials that fail, Ray would retry only those
+    whose process had started, after all others.
+    """
+    return ray_tune.RunConfig(
+        name="search",
+        storage_path=folder,
+        callbacks=callbacks,
+        stop=stop,
+        checkpoint_config=ray_tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+        failure_config=ray_tune.FailureConfig(max_failures=0),
+        verbose=0,
     )
 
 

@@ -2,15 +2,17 @@
 
 Ray's own adapter writes every trial as COMPLETE with its last value, so that the value of one epoch stands beside that
 of ten, and leaves a NaN trial RUNNING for ever. Here a trial that ran to its end is COMPLETE with its best value; one
-that ASHA stopped is PRUNED with all its values, which TPE ranks by how far it came; a diverged one is PRUNED; a failed
-one is FAIL.
+that ASHA stopped is PRUNED with all its values, which TPE ranks by how far it came; a diverged one is PRUNED without a
+value, which is the worst that TPE knows; a failed one is FAIL.
 """
 
 from __future__ import annotations
 
 import math
-import pickle
 import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,78 +21,205 @@ import optuna
 from optuna.trial import TrialState
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
+from gru4rec.hyperparameters import NAMES
+from tuning.journal import DIVERGED, TRIALS, Journal, PastTrial
 from tuning.ray_runtime import Slots
-from tuning.space import Space
 from tuning.spec import COSTS, SearchSpec
 
 STARTUP_TRIALS = 10
+SAMPLER = 10**9  # sets the sampler's seeds apart from those of trials
 
 
 class OptunaSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
     """Asks an Optuna study for configurations, and tells it how they ended.
 
+    A trial that failed is settled by whoever counts its failures: given up, or suggested again before anything new.
+
     Parameters
     ----------
-    space : Space
-        Its points come first.
+    spec : SearchSpec
+        The points of its space come first.
     study : optuna.Study
-        One direction for each of `objectives`.
-    objectives : list of str
-        The criterion's metric, then what else is to be optimised; all of it is in the reports of trials.
-    max_epochs : int
-        From this epoch on a trial has run to its end.
-    seed : int
-        Of the search; each trial's own seed derives from it and the trial's number.
+        One direction for the criterion's metric and each of the spec's objectives; all of it is in trials' reports.
+    journal : Journal, optional
+        Where each suggestion is written down.
+    past : iterable of PastTrial
+        Trials of the same search, in the order of their numbers: the study learns what became of them, and those that
+        have not ended are suggested once more, before anything new.
     """
 
-    def __init__(self, space: Space, study: optuna.Study, objectives: list[str], max_epochs: int, seed: int) -> None:
-        super().__init__(metric=objectives[0], mode="max")
-        self.space = space
+    def __init__(
+        self, spec: SearchSpec, study: optuna.Study, journal: Journal | None = None, past: Iterable[PastTrial] = ()
+    ) -> None:
+        super().__init__(metric=spec.criterion.metric, mode="max")
         self.study = study
-        self.objectives = objectives
-        self.max_epochs = max_epochs
-        self.seed = seed
-        self.running: dict[str, optuna.Trial] = {}
-        self.at_best: dict[int, list[float]] = {}  # the other objectives at a running trial's best epoch
-        for point in space.labelled_points():
+        self.running: dict[str, RunningTrial] = {}
+        self._spec = spec
+        self._objectives = [spec.criterion.metric, *spec.objectives]
+        self._journal = journal
+        self._asked = 0
+        self._failed: dict[int, RunningTrial] = {}
+        self._again: list[RunningTrial] = []
+        for trial in past:
+            self._replay(trial)
+        for point in spec.space.labelled_points()[self._asked :]:
             study.enqueue_trial(point)
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        trial = self.running[trial_id] = self.study.ask()
-        return {**self.space.suggest(trial), "trial": trial.number, "seed": trial_seed(self.seed, trial.number)}
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self._again:
+            trial = self._again.pop(0)
+        elif self._asked < self._spec.trials:
+            trial = self._ask()
+        else:
+            return None if self.running or self._failed else str(self.FINISHED)
+        self.running[trial_id] = trial
+        return trial.config
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        self._report(self.running[trial_id], result)
+        self.running[trial_id].add(result, self._objectives)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         trial = self.running.pop(trial_id, None)
         if trial is None:
             return
         if error:
-            self.study.tell(trial, state=TrialState.FAIL)
-        elif result is not None and self._report(trial, result) and self._ran_to_its_end(result):
-            self.study.tell(trial, [result["best"], *self.at_best[trial.number]])
+            self._failed[trial.asked.number] = trial
+            return
+        finite = bool(result) and trial.add(result or {}, self._objectives)
+        if finite and not self._spec.objectives:  # Optuna takes no intermediate values of several objectives
+            for epoch, value in trial.values.items():
+                trial.asked.report(value, epoch)
+        if finite and result and self._ran_to_its_end(result):
+            self.study.tell(trial.asked, [result["best"], *trial.at_best])
         else:
-            self.study.tell(trial, state=TrialState.PRUNED)
-        self.at_best.pop(trial.number, None)
+            self.study.tell(trial.asked, state=TrialState.PRUNED)
 
-    def _report(self, trial: optuna.Trial, result: dict[str, Any]) -> bool:
-        """Report an epoch's value; False when it is not finite."""
-        finite = math.isfinite(result[self.metric])
-        if finite and (result[self.metric] == result["best"] or trial.number not in self.at_best):
-            self.at_best[trial.number] = [result[name] for name in self.objectives[1:]]
-        if finite and len(self.objectives) == 1:  # Optuna takes no intermediate values of several objectives
-            trial.report(result[self.metric], result["epoch"])
-        return finite
+    def settle(self, number: int, again: bool) -> None:
+        """Have a trial that failed tried again, or give it up."""
+        trial = self._failed.pop(number)
+        if again:
+            self._again.insert(0, trial)
+        else:
+            self.study.tell(trial.asked, state=TrialState.FAIL)
+
+    def _ask(self) -> RunningTrial:
+        trial = self._begin()
+        if self._journal is not None:
+            given = {name: trial.config[name] for name in NAMES if name in trial.config}
+            line = {"trial": trial.asked.number, "seed": trial.config["seed"], "hyperparameters": given}
+            self._journal.append(TRIALS, line | {"params": trial.asked.params}, now=True)
+        return trial
+
+    def _begin(self) -> RunningTrial:
+        asked = self.study.ask()
+        self._asked += 1
+        config = self._spec.space.suggest(asked)
+        return RunningTrial(asked, {**config, "trial": asked.number, "seed": trial_seed(self._spec.seed, asked.number)})
+
+    def _replay(self, past: PastTrial) -> None:
+        """Learn what is known of a trial."""
+        self.study.enqueue_trial(past.params)
+        trial = self.running["past"] = self._begin()
+        for line in past.epochs:
+            self.on_trial_result("past", line)
+        if past.running:
+            self._again.append(self.running.pop("past"))
+        elif past.end is None:
+            self.on_trial_complete("past", past.epochs[-1])
+        elif past.end["state"] == DIVERGED:
+            self.on_trial_complete("past")
+        else:
+            self.on_trial_complete("past", error=True)
+            self.settle(trial.asked.number, again=False)
 
     def _ran_to_its_end(self, result: dict[str, Any]) -> bool:
-        return bool(result["stopped_early"]) or result["epoch"] >= self.max_epochs
+        return bool(result["stopped_early"]) or result["epoch"] >= self._spec.max_epochs
 
     def save(self, checkpoint_path: str) -> None:
-        Path(checkpoint_path).write_bytes(pickle.dumps(self.__dict__))
+        """Write nothing: the journal has it all."""
+        Path(checkpoint_path).touch()
 
     def restore(self, checkpoint_path: str) -> None:
-        self.__dict__.update(pickle.loads(Path(checkpoint_path).read_bytes()))
+        """Do nothing, see `save`."""
+
+
+@dataclass
+class RunningTrial:
+    """A trial that has not ended.
+
+    Parameters
+    ----------
+    asked : optuna.Trial
+    config : dict
+    values : dict of int to float
+        The metric by epoch. An epoch that is reported twice counts once.
+    at_best : list of float
+        The other objectives at the best epoch.
+    """
+
+    asked: optuna.Trial
+    config: dict[str, Any]
+    values: dict[int, float] = field(default_factory=dict)
+    at_best: list[float] = field(default_factory=list)
+
+    def add(self, result: dict[str, Any], objectives: list[str]) -> bool:
+        """Add a report; False when its value is not finite."""
+        value = result[objectives[0]]
+        if not math.isfinite(value):
+            return False
+        if result["epoch"] not in self.values:
+            if value == result["best"] or not self.values:
+                self.at_best = [result[name] for name in objectives[1:]]
+            self.values[result["epoch"]] = value
+        return True
+
+
+class SeedPerTrial(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna has no types
+    """A sampler whose chance depends on the search's seed and the trial's number, on nothing else.
+
+    Whoever knows the trials so far suggests the next one just so: a search that goes on after a crash included.
+
+    Parameters
+    ----------
+    make : callable
+        Seed -> sampler.
+    seed : int
+        Of the search.
+    """
+
+    def __init__(self, make: Callable[[int], optuna.samplers.BaseSampler], seed: int) -> None:
+        self._make = make
+        self._seed = seed
+
+    def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        self._sampler = self._make(trial_seed(self._seed, trial.number, SAMPLER))
+        self._sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+    ) -> dict[str, optuna.distributions.BaseDistribution]:
+        space: dict[str, optuna.distributions.BaseDistribution] = self._sampler.infer_relative_search_space(
+            study, trial
+        )
+        return space
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        search_space: dict[str, optuna.distributions.BaseDistribution],
+    ) -> dict[str, Any]:
+        params: dict[str, Any] = self._sampler.sample_relative(study, trial, search_space)
+        return params
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        param_name: str,
+        param_distribution: optuna.distributions.BaseDistribution,
+    ) -> Any:
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
 class SlotLimiter(ConcurrencyLimiter):  # type: ignore[misc]  # Ray has no types
@@ -111,30 +240,31 @@ def trial_seed(search_seed: int, trial: int, *again: int) -> int:
     return int(np.random.SeedSequence([search_seed, trial, *again]).generate_state(1)[0])
 
 
-def make_searcher(spec: SearchSpec, study_name: str) -> OptunaSearcher:
+def make_searcher(
+    spec: SearchSpec, study_name: str, journal: Journal | None = None, past: Iterable[PastTrial] = ()
+) -> OptunaSearcher:
     """Return the searcher of a search.
 
     TPE models parameters that exist together jointly (`group`), so that those of one loss do not blur another's.
     """
     objectives = [spec.criterion.metric, *spec.objectives]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = optuna.samplers.TPESampler(
-            seed=spec.seed,
-            n_startup_trials=max(1, min(STARTUP_TRIALS, spec.trials // 2)),
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-        )
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # it announces each study
     try:
         study = optuna.create_study(
-            sampler=sampler,
+            sampler=SeedPerTrial(partial(_tpe, startup=max(1, min(STARTUP_TRIALS, spec.trials // 2))), spec.seed),
             pruner=optuna.pruners.NopPruner(),
             study_name=study_name,
             directions=["minimize" if name in COSTS else "maximize" for name in objectives],
         )
     finally:
         optuna.logging.set_verbosity(verbosity)
-    return OptunaSearcher(spec.space, study, objectives, spec.max_epochs, spec.seed)
+    return OptunaSearcher(spec, study, journal, past)
+
+
+def _tpe(seed: int, startup: int) -> optuna.samplers.TPESampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=startup, multivariate=True, group=True, constant_liar=True
+        )

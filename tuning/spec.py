@@ -27,6 +27,7 @@ LOGS = ("train", "validation", "train_full", "test")
 SEARCH = (
     "trials", "max_epochs", "seed", "max_concurrent_trials", "cpus_per_trial", "gpus_per_trial", "time_budget_s",
     "epoch_budget", "until", "objectives", "validation_sample_size", "confirm", "refit",
+    "checkpoint_every", "max_failures",
 )  # fmt: skip
 
 
@@ -100,6 +101,10 @@ class SearchSpec:
         '3x5' trains the best three trials with five other seeds each; the winner has the best mean.
     refit : bool
         Train the winner anew on all the training data; otherwise on the part that trials saw.
+    checkpoint_every : int
+        Epochs from one checkpoint of a trial to the next: what is lost at most when its process dies.
+    max_failures : int
+        Times that a trial whose process dies is taken up again.
     """
 
     space: Space
@@ -120,6 +125,8 @@ class SearchSpec:
     validation_sample_size: int | None = None
     confirm: str | None = None
     refit: bool = True
+    checkpoint_every: int = 1
+    max_failures: int = 3
 
     def __post_init__(self) -> None:
         if callable(self.space):
@@ -228,6 +235,8 @@ def parse_spec(content: Mapping[str, Any], source: str, folder: Path) -> SearchS
         "validation_sample_size": search.number("validation_sample_size", None, Integer(1, words=(None,))),
         "confirm": search.text("confirm", None),
         "refit": search.flag("refit", True),
+        "checkpoint_every": search.number("checkpoint_every", 1, Integer(1)),
+        "max_failures": search.number("max_failures", 3, Integer(0)),
         "grace_period": stopping.number("grace_period", "auto", Integer(1, words=("auto",))),
         "reduction_factor": stopping.number("reduction_factor", 3, Integer(2)),
     }

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from tuning.progress import RUNNING, STOPPED_BY_ASHA, Progress
+from tuning.journal import RUNNING, STOPPED_BY_ASHA
+from tuning.progress import Progress
 
 SECONDS_BETWEEN_LINES = 30.0  # where lines cannot be redrawn
 

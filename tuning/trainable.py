@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,15 +17,15 @@ from ray import tune
 
 from gru4rec.data.sessions import Sessions
 from gru4rec.device import resolve_device
-from gru4rec.errors import DivergedError
+from gru4rec.errors import DivergedError, StorageError
 from gru4rec.fitting import run_epoch
 from gru4rec.hyperparameters import NAMES, HyperParameters
 from gru4rec.model import Model
 from gru4rec.nn.network import Network
 from gru4rec.stopping import EarlyStopping, StoppingRule
 from gru4rec.training import Trainer
+from tuning.checkpoints import Checkpoints
 
-CHECKPOINT = "state.pt"
 RECOMMENDATIONS = 25  # timed, to have their median
 
 
@@ -63,11 +63,16 @@ class TrialTask:
 
 
 class GRU4RecTrainable(tune.Trainable):  # type: ignore[misc]  # Ray has no types
-    """Trains one configuration. Actors are reused: `reset_config` starts the next trial in the same process."""
+    """Trains one configuration. Actors are reused: `reset_config` starts the next trial in the same process.
 
-    def setup(self, config: dict[str, Any], task: TrialTask) -> None:
+    A trial that has a checkpoint goes on from it, whoever wrote it: so it outlives its process, its node, and the
+    search's own process. What it has reported before it reports again, for it may never have arrived.
+    """
+
+    def setup(self, config: dict[str, Any], task: TrialTask, checkpoints: Checkpoints) -> None:
         torch.set_num_threads(task.threads)
         self._task = task
+        self._all_checkpoints = checkpoints
         self._node = ray.get_runtime_context().get_node_id()
         self._begin(config)
 
@@ -81,10 +86,40 @@ class GRU4RecTrainable(tune.Trainable):  # type: ignore[misc]  # Ray has no type
         self._trainer = Trainer(
             hyperparameters, self._task.train, seed=config["seed"], device=resolve_device(self._task.device)
         )
-        self._costs = measure_costs(self._trainer.network, self._task.train, self._task.costs)
+        self._checkpoints = self._all_checkpoints.of(config["trial"])
+        self._identity = json.dumps(
+            {name: config[name] for name in (*NAMES, "seed") if name in config}, sort_keys=True, default=str
+        )
+        self._curve: list[dict[str, Any]] = []
+        self._news: dict[str, Any] = {}
+        try:
+            self._restore()
+        except StorageError as error:
+            self._news = {"storage_problem": str(error)}
+        self._untold = list(self._curve)
+        if self._curve:
+            self._costs = {name: self._curve[-1][name] for name in self._task.costs}
+        else:
+            self._costs = measure_costs(self._trainer.network, self._task.train, self._task.costs)
 
     def step(self) -> dict[str, Any]:
+        """Report an epoch: the next of those that the checkpoint knows, or one that is trained and validated now."""
+        news, self._news = self._news, {}
+        if "storage_problem" in news:
+            return {"epoch": 0, **dict.fromkeys(self._task.metrics, math.nan), **news}
+        if self._untold:
+            return self._untold.pop(0) | news
+        record = self._train()
+        self._curve.append(record)
+        try:
+            self._save(record)
+        except StorageError as error:
+            news = {**news, "storage_problem": str(error)}
+        return record | news
+
+    def _train(self) -> dict[str, Any]:
         """Train and validate an epoch. A diverged trial reports NaN once and ends."""
+        began = time.perf_counter()
         task, metric = self._task, self._task.criterion.metric
         epoch = self._trainer.epoch + 1
         sample = task.sample if epoch < task.validated_fully_from else None
@@ -106,19 +141,46 @@ class GRU4RecTrainable(tune.Trainable):  # type: ignore[misc]  # Ray has no type
             **self._costs,
             "best": best,
             "node": self._node,
+            "epoch_seconds": time.perf_counter() - began,
             "validated_on": "all" if sample is None else "sample",
             "stopped_early": exhausted,
             "done": exhausted or epoch >= task.max_epochs,
         }
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        state = {"trainer": self._trainer.state_dict(), "stopping": self._stopping.state_dict()}
-        torch.save(state, Path(checkpoint_dir) / CHECKPOINT)
+    def _save(self, record: dict[str, Any]) -> None:
+        """Write a checkpoint when one is due."""
+        settings = self._all_checkpoints
+        over = record["done"] and not settings.keep_best
+        if over or "diverged" in record or record["epoch"] % settings.every:
+            return
+        state = {
+            "identity": self._identity,
+            "trainer": self._trainer.state_dict(),
+            "stopping": self._stopping.state_dict(),
+            "curve": json.dumps(self._curve),
+        }
+        best = best_epoch(self._curve, self._task.criterion.metric) if settings.keep_best else 0
+        self._checkpoints.save(record["epoch"], state, best)
 
-    def load_checkpoint(self, checkpoint: str) -> None:
-        state = torch.load(Path(checkpoint) / CHECKPOINT, weights_only=True)
-        self._trainer.load_state_dict(state["trainer"])
-        self._stopping.load_state_dict(state["stopping"])
+    def _restore(self) -> None:
+        """Go on from the last whole checkpoint of this trial, if there is one."""
+        state, problems = self._checkpoints.load()
+        if state is not None and state["identity"] != self._identity:
+            problems.append(f"the checkpoint of epoch {state['trainer']['epoch']} is of other hyperparameters")
+            state = None
+        if state is not None:
+            self._trainer.load_state_dict(state["trainer"])
+            self._stopping.load_state_dict(state["stopping"])
+            self._curve = json.loads(state["curve"])
+            self._news["went_on_from"] = self._trainer.epoch
+        if problems:
+            self._news["problems"] = problems
+
+
+def best_epoch(curve: Sequence[dict[str, Any]], metric: str) -> int:
+    """Return the epoch with the best value; one measured on all validation sessions goes before those on a sample."""
+    best = max(curve, key=lambda record: (record["validated_on"] == "all", record[metric], -record["epoch"]))
+    return int(best["epoch"])
 
 
 def measure_costs(network: Network, sessions: Sessions, names: Sequence[str]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from gru4rec.hyperparameters import HyperParameters
 from gru4rec.stopping import StoppingRule
 from gru4rec.training import Trainer
 from tuning import Dimension, SearchData, SearchSpec, Space, load_result, tune
+from tuning.checkpoints import Checkpoints
 from tuning.search import make_task
 from tuning.trainable import GRU4RecTrainable
 
@@ -34,6 +35,8 @@ SPACE = Space(
 SPEC = SearchSpec(
     SPACE, trials=4, max_epochs=3, seed=1, criterion=StoppingRule("recall@20", 2), max_concurrent_trials=1
 )
+
+CONFIG = {**SPACE.fixed, "loss_fn": "bpr-max", "momentum": 0.3, "dropout": 0.2, "seed": 3, "trial": 0}
 
 
 @pytest.fixture(scope="module")
@@ -158,31 +161,83 @@ def test_a_validation_log_of_unknown_items_is_refused_and_leaves_nothing(data, t
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_restored_trial_goes_on_with_the_same_numbers(data, tmp_path):
+@pytest.fixture
+def trial(data, tmp_path):
+    """Make the trainable of one trial, as a process of Ray would have it."""
     task = make_task(SPEC, data)
-    config = {**SPACE.fixed, "loss_fn": "bpr-max", "momentum": 0.3, "dropout": 0.2, "seed": 3, "trial": 0}
 
-    def figures(trainable, epochs):
-        return [[trainable.step()[key] for key in ("loss", "recall@20", "best")] for _ in range(epochs)]
+    def make(folder="checkpoints", every=1, keep_best=False, **changes):
+        trainable = GRU4RecTrainable.__new__(GRU4RecTrainable)
+        trainable.setup({**CONFIG, **changes}, task, Checkpoints(str(tmp_path / folder), every, keep_best))
+        return trainable
 
-    whole = GRU4RecTrainable.__new__(GRU4RecTrainable)
-    whole.setup(dict(config), task)
-    expected = figures(whole, 3)
-    first = GRU4RecTrainable.__new__(GRU4RecTrainable)
-    first.setup(dict(config), task)
-    assert figures(first, 1) == expected[:1]
-    first.save_checkpoint(str(tmp_path))
-    second = GRU4RecTrainable.__new__(GRU4RecTrainable)
-    second.setup(dict(config), task)
-    second.load_checkpoint(str(tmp_path))
-    assert figures(second, 2) == expected[1:]
+    return make
 
 
-def test_a_reused_actor_begins_anew(data):
-    task = make_task(SPEC, data)
-    config = {**SPACE.fixed, "loss_fn": "bpr-max", "seed": 3, "trial": 0}
-    trainable = GRU4RecTrainable.__new__(GRU4RecTrainable)
-    trainable.setup(dict(config), task)
+def train(trainable, epochs):
+    return [trainable.step() for _ in range(epochs)]
+
+
+def figures(records):
+    return [[record[key] for key in ("epoch", "loss", "recall@20", "best")] for record in records]
+
+
+def test_a_trial_goes_on_from_its_checkpoint_with_the_same_numbers(trial):
+    """It reports again what it had reported, from the checkpoint, and then what an undisturbed trial reports."""
+    expected = train(trial("undisturbed"), 3)
+    first = train(trial(), 2)
+    again = train(trial(), 3)
+    assert again[0].pop("went_on_from") == 2
+    assert again[:2] == first
+    assert figures(again) == figures(expected)
+
+
+def test_checkpoints_now_and_then(trial, tmp_path):
+    expected = train(trial(every=2), 3)
+    assert [path.name for path in (tmp_path / "checkpoints" / "trial-00000").iterdir()] == ["epoch-00002.pt"]
+    assert figures(train(trial(every=2), 3)) == figures(expected)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(trial, tmp_path):
+    expected = train(trial(), 2)
+    last = tmp_path / "checkpoints" / "trial-00000" / "epoch-00002.pt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    again = train(trial(), 2)
+    assert again[0]["went_on_from"] == 1
+    assert "trial-00000/epoch-00002.pt cannot be used" in again[0]["problems"][0]
+    assert figures(again) == figures(expected)
+
+
+def test_a_checkpoint_of_another_configuration_is_not_used(trial):
+    train(trial(), 2)
+    expected = train(trial("undisturbed", learning_rate=0.2), 1)
+    again = train(trial(learning_rate=0.2), 1)
+    assert "is of other hyperparameters" in again[0]["problems"][0]
+    assert figures(again) == figures(expected)
+
+
+def test_the_checkpoint_of_the_best_epoch_is_kept_when_asked_for(trial, tmp_path):
+    records = train(trial(keep_best=True, learning_rate=2.0), 3)
+    best = max(records, key=lambda record: (record["recall@20"], -record["epoch"]))["epoch"]
+    kept = {path.name for path in (tmp_path / "checkpoints" / "trial-00000").iterdir()}
+    assert kept == {"epoch-00002.pt", "epoch-00003.pt", f"epoch-{best:05d}.pt"}
+
+
+def test_a_storage_that_cannot_be_written_is_told_with_the_epoch_that_was_trained(trial, tmp_path):
+    (tmp_path / "checkpoints").write_text("a file where a folder should be")
+    started = trial()
+    assert "storage_problem" in started.step()
+    trainable = trial("other")
+    (tmp_path / "other").write_text("as well")
+    record = trainable.step()
+    assert (record["epoch"], record["recall@20"] > 0) == (1, True)
+    assert "cannot be written" in record["storage_problem"]
+
+
+def test_a_reused_actor_begins_anew(trial):
+    trainable = trial()
     expected = [trainable.step()["loss"] for _ in range(2)]
-    assert trainable.reset_config(dict(config))
+    assert trainable.reset_config({**CONFIG, "trial": 1})
     assert [trainable.step()["loss"] for _ in range(2)] == expected

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import pickle
-
-import pytest
-
 from tuning.budget import Budget
+from tuning.journal import PastTrial
 from tuning.space import Space
 from tuning.spec import SearchSpec
+
+
+def report(epoch, value, trial=0, validated_on="all"):
+    return {"epoch": epoch, "recall@20": value, "validated_on": validated_on, "config": {"trial": trial}}
 
 
 def play(spec, *values, validated_on="all"):
     budget = Budget(spec)
     reasons = []
-    for value in values:
-        assert budget("trial", {"recall@20": value, "validated_on": validated_on}) is False
+    for epoch, value in enumerate(values, 1):
+        assert budget("id", report(epoch, value, validated_on=validated_on)) is False
         budget.stop_all()
         reasons.append(budget.reason)
     return reasons
@@ -54,10 +55,25 @@ def test_the_epoch_that_uses_the_budget_up_may_reach_the_target():
     assert play(SearchSpec(Space(()), until="recall@20=0.2", epoch_budget=1), 0.3) == ["target reached"]
 
 
-@pytest.mark.parametrize("pickled", [False, True])
-def test_the_count_is_kept(pickled):
-    budget = Budget(SearchSpec(Space(()), epoch_budget=2))
-    budget("trial", {"recall@20": 0.1})
-    budget = pickle.loads(pickle.dumps(budget)) if pickled else budget
-    budget("trial", {"recall@20": 0.1})
+def test_an_epoch_that_is_reported_again_counts_once():
+    budget = Budget(SearchSpec(Space(()), epoch_budget=3))
+    for epoch in (1, 2, 1, 2):
+        budget("id", report(epoch, 0.1))
+    assert not budget.stop_all()
+    budget("id", report(1, 0.1, trial=1))
     assert budget.stop_all()
+
+
+def test_the_past_counts():
+    past = [PastTrial(0, 0, {}, {}, [{**report(epoch, 0.3), "elapsed_s": 9.5} for epoch in (1, 2)])]
+    assert Budget(SearchSpec(Space(()), epoch_budget=2), past).stop_all()
+    assert Budget(SearchSpec(Space(()), until="recall@20=0.3"), past).stop_all()
+    assert Budget(SearchSpec(Space(()), time_budget_s=9.0), past).stop_all()
+    assert not Budget(SearchSpec(Space(()), time_budget_s=900.0), past).stop_all()
+
+
+def test_a_storage_that_failed_ends_the_search():
+    budget = Budget(SearchSpec(Space(())))
+    budget("id", {**report(0, float("nan")), "storage_problem": "no space left"})
+    assert budget.stop_all()
+    assert (budget.reason, budget.problem) == ("storage failed", "no space left")

@@ -13,28 +13,32 @@ import numpy as np
 import pytest
 
 from gru4rec.stopping import StoppingRule
+from tuning.journal import Journal, read_journal
 from tuning.progress import SearchLog, TrialRecord, best_record
+from tuning.searcher import make_searcher
 from tuning.space import Space
 from tuning.spec import SearchSpec
 from tuning.terminal import ProgressLine, captured_output, render_progress
 
-SPEC = SearchSpec(Space(()), trials=4, max_epochs=3, criterion=StoppingRule("recall@20", 2))
+SPEC = SearchSpec(Space(()), trials=4, max_epochs=3, max_failures=0, criterion=StoppingRule("recall@20", 2))
 
 
 def trial(number, **fields):
-    return SimpleNamespace(config={"trial": number, "seed": 7, "learning_rate": 0.1}, error_file=None, **fields)
+    fields = {"error_file": None, "num_failures": 1} | fields
+    return SimpleNamespace(config={"trial": number, "seed": 7, "learning_rate": 0.1}, **fields)
 
 
 def result(epoch, value, done=False, stopped_early=False, **extra):
     return {
         "epoch": epoch, "loss": 1.0, "events_per_second": 10.0, "seconds": 2.0, "recall@20": value, "done": done,
-        "validated_on": "all", "stopped_early": stopped_early, "time_this_iter_s": 3.0, "node": "a1", **extra,
+        "validated_on": "all", "stopped_early": stopped_early, "epoch_seconds": 3.0, "node": "a1",
+        "best": value, **extra,
     }  # fmt: skip
 
 
 @pytest.fixture
 def log(tmp_path):
-    return SearchLog(SPEC, tmp_path / "epochs.ndjson")
+    return SearchLog(SPEC, tmp_path, Journal(tmp_path))
 
 
 def play(log, number, *results):
@@ -71,14 +75,25 @@ def test_a_failed_trial_says_why(log, tmp_path):
     error_file = tmp_path / "error.txt"
     error_file.write_text("Traceback\nValueError: no\n\n")
     log.on_trial_start(0, [], trial(0))
-    log.on_trial_error(0, [], SimpleNamespace(config=trial(0).config, error_file=str(error_file)))
+    log.on_trial_error(0, [], trial(0, error_file=str(error_file)))
     assert (log.records[0].state, log.records[0].error) == ("failed", "ValueError: no")
+    assert (tmp_path / "errors" / "trial-00000.txt").read_text() == error_file.read_text()
 
 
 def test_a_trial_whose_process_died_says_so(log):
     log.on_trial_start(0, [], trial(0))
     log.on_trial_error(0, [], trial(0))
-    assert log.records[0].error == "the trial's process died"
+    assert log.records[0].error == "its process died"
+
+
+def test_a_trial_is_tried_again_as_often_as_allowed_and_after_each_preemption(tmp_path):
+    settled = []
+    spec = dataclasses.replace(SPEC, max_failures=2)
+    log = SearchLog(spec, tmp_path, Journal(tmp_path), on_failure=lambda *how: settled.append(how))
+    for counted in (1, 0, 0, 1, 0, 1):
+        log.on_trial_error(0, [], trial(0, num_failures=counted))
+    assert settled == [(0, True)] * 5 + [(0, False)]
+    assert log.records[0].state == "failed"
 
 
 def test_an_epoch_measured_on_all_sessions_is_better_than_any_of_a_sample(log):
@@ -89,7 +104,7 @@ def test_an_epoch_measured_on_all_sessions_is_better_than_any_of_a_sample(log):
 
 def test_costs_are_recorded(tmp_path):
     spec = dataclasses.replace(SPEC, objectives=("mrr@20", "parameters"))
-    log = SearchLog(spec, tmp_path / "epochs.ndjson")
+    log = SearchLog(spec, tmp_path, Journal(tmp_path))
     assert play(log, 0, result(1, 0.6, parameters=1200, **{"mrr@20": 0.2})).costs == {"parameters": 1200}
 
 
@@ -115,8 +130,11 @@ def test_totals_and_best(log):
 def test_totals_kept_from_report_to_report_are_those_of_the_records(log):
     random = np.random.default_rng(0)
     for _ in range(300):
-        number, epoch = int(random.integers(30)), int(random.integers(1, 4))
+        number = int(random.integers(30))
         log.on_trial_start(0, [], trial(number))
+        epoch = log.records[number].epochs + 1
+        if epoch > 3 or log.records[number].state != "running":
+            continue
         if random.random() < 0.1:
             log.on_trial_error(0, [], trial(number))
             continue
@@ -132,6 +150,43 @@ def test_totals_kept_from_report_to_report_are_those_of_the_records(log):
     assert log.progress().states == Counter(record.state for record in log.records.values())
 
 
+def test_an_epoch_that_is_reported_again_counts_once(log, tmp_path):
+    record = play(
+        log, 0, result(1, 0.1), result(2, 0.2), result(1, 0.1, went_on_from=2), result(2, 0.2), result(3, 0.3)
+    )
+    assert (record.epochs, record.seconds, log.progress().epochs) == (3, 9.0, 3)
+    assert len((tmp_path / "epochs.ndjson").read_text().splitlines()) == 3
+
+
+def test_what_was_mended_is_told(tmp_path):
+    notes = []
+    spec = dataclasses.replace(SPEC, max_failures=1)
+    log = SearchLog(spec, tmp_path, Journal(tmp_path), on_note=notes.append)
+    play(log, 0, result(1, 0.1), result(2, 0.2, went_on_from=1, problems=["epoch-00002.pt cannot be used"]))
+    log.on_trial_error(0, [], trial(0))
+    assert notes == [
+        "epoch-00002.pt cannot be used", "trial 0 went on from epoch 1", "trial 0 is tried again: its process died",
+    ]  # fmt: skip
+
+
+def test_a_log_that_knows_the_past_equals_the_one_that_wrote_it(log, tmp_path):
+    """Totals, records, the best; the journal is all that there is after a crash."""
+    searcher = make_searcher(SPEC, "study", Journal(tmp_path))
+    for number in range(4):
+        searcher.suggest(str(number))
+    play(log, 0, result(1, 0.1), result(2, 0.3), result(3, 0.2, done=True))
+    play(log, 1, result(1, 0.2), {"epoch": 2, "recall@20": math.nan, "diverged": "loss became nan", "done": True})
+    play(log, 2, result(1, 0.4, done=True))
+    play(log, 3, result(1, 0.4))
+    again = SearchLog(SPEC, tmp_path, Journal(tmp_path), read_journal(tmp_path))
+    blank = {"seed": 0, "hyperparameters": {}}
+    expected = {number: dataclasses.replace(record, **blank) for number, record in log.records.items()}
+    assert {number: dataclasses.replace(record, **blank) for number, record in again.records.items()} == expected
+    before, after = log.progress(), again.progress()
+    assert (after.states, after.epochs, after.best.number) == (before.states, before.epochs, before.best.number)
+    assert set(again.ended) == {0, 1, 2}
+
+
 def test_trials_still_running_at_the_end_were_interrupted(log):
     play(log, 0, result(1, 0.1))
     log.close()
@@ -145,7 +200,7 @@ def test_the_first_of_equal_trials_is_best():
 
 
 def test_the_log_is_pickled_without_the_terminal(tmp_path):
-    log = SearchLog(SPEC, tmp_path / "epochs.ndjson", on_progress=lambda progress: None)
+    log = SearchLog(SPEC, tmp_path, Journal(tmp_path), on_progress=lambda progress: None)
     play(log, 0, result(1, 0.1))
     assert pickle.loads(pickle.dumps(log)).records == log.records
 

@@ -123,7 +123,7 @@ def test_a_search_that_fails_later_leaves_what_it_found(tmp_path):
     with pytest.raises(RuntimeError), result_folder(tmp_path / "run", SPEC) as path:
         (path / "epochs.ndjson").write_text("{}")
         raise RuntimeError
-    assert {found.name for found in path.iterdir()} == {"search.toml", "epochs.ndjson"}
+    assert {found.name for found in path.iterdir()} == {"search.toml", "epochs.ndjson", ".lock"}
 
 
 def test_a_folder_without_a_search(tmp_path):

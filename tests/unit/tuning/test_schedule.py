@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,21 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gru4rec.stopping import EarlyStopping, StoppingRule
+from tuning.journal import PastTrial
 from tuning.schedule import make_scheduler
 from tuning.space import Space
 from tuning.spec import SearchSpec
 
 
-def make(max_epochs=9, grace_period=1, reduction_factor=3):
-    return make_scheduler(
-        SearchSpec(
-            Space(()),
-            max_epochs=max_epochs,
-            criterion=StoppingRule("recall@20", 3),
-            grace_period=grace_period,
-            reduction_factor=reduction_factor,
-        )
+def scheduler_spec(max_epochs=9, grace_period=1, reduction_factor=3):
+    return SearchSpec(
+        Space(()),
+        max_epochs=max_epochs,
+        criterion=StoppingRule("recall@20", 3),
+        grace_period=grace_period,
+        reduction_factor=reduction_factor,
     )
+
+
+def make(*settings):
+    return make_scheduler(scheduler_spec(*settings))
 
 
 def reference(curves, max_epochs, grace_period, reduction_factor, patience=3):
@@ -61,7 +63,7 @@ def run(scheduler, curves, max_epochs=9, patience=3):
     """Run trials one after the other as a trial and Ray's controller would."""
     trained = []
     for number, curve in enumerate(curves):
-        trial = SimpleNamespace(trial_id=str(number))
+        trial = SimpleNamespace(trial_id=str(number), config={"trial": number})
         scheduler.on_trial_add(None, trial)
         stopping = EarlyStopping(StoppingRule("recall@20", patience))
         for epoch, value in enumerate(curve, 1):
@@ -89,7 +91,7 @@ def test_decisions_equal_the_reference(curves, grace_period, reduction_factor):
 def test_a_metric_that_is_not_a_number_stops_its_trial_and_marks_no_rung():
     scheduler = make()
     assert run(scheduler, [[math.nan] * 9, [0.1] * 9], patience=9) == [1, 9]
-    assert all(list(values) == ["1"] for values in scheduler.values.values())
+    assert all(list(values) == [1] for values in scheduler.values.values())
 
 
 @pytest.mark.parametrize(
@@ -126,14 +128,37 @@ def test_a_trial_without_patience_is_compared_at_the_rungs_it_did_not_reach():
     scheduler = make(27, 1, 3)
     rising = [0.55, 0.56, 0.57, 0.58, 0.59] + [0.6] * 22
     assert run(scheduler, [[0.7] * 27, [0.6] + [0.4] * 26, rising], 27, 2) == [3, 3, 1]
-    assert scheduler.values[9] == {"0": 0.7, "1": 0.6}
+    assert scheduler.values[9] == {0: 0.7, 1: 0.6}
 
 
 def test_the_first_two_at_a_rung_go_on():
     assert run(make(), [[0.5] * 9, [0.4] * 9, [0.45] * 9, [0.6] * 9], patience=9) == [9, 9, 1, 9]
 
 
-def test_the_state_is_pickled_with_the_search():
+def test_an_epoch_that_is_reported_again_is_not_judged_again():
     scheduler = make()
-    run(scheduler, [[0.1] * 9])
-    assert pickle.loads(pickle.dumps(scheduler)).values == scheduler.values
+    worse = {"epoch": 1, "recall@20": 0.1, "best": 0.1}
+    assert scheduler.judge(0, worse) == "CONTINUE"
+    for number in range(1, 6):
+        scheduler.judge(number, {"epoch": 1, "recall@20": 0.5, "best": 0.5})
+    assert scheduler.judge(0, worse) == "CONTINUE"
+    assert scheduler.judge(6, worse) == "STOP"
+
+
+def test_rungs_are_those_of_the_past():
+    scheduler = make()
+    curves = [[0.1 * number] * 9 for number in range(5)]
+    trained = run(scheduler, curves)
+    past = [
+        PastTrial(number, 0, {}, {}, lines(curve, epochs))
+        for number, (curve, epochs) in enumerate(zip(curves, trained, strict=True))
+    ]
+    again = make_scheduler(scheduler_spec(), past)
+    assert again.values == scheduler.values
+
+
+def lines(curve, epochs):
+    return [
+        {"epoch": epoch, "recall@20": curve[0], "best": curve[0], "stopped_early": epoch == epochs == 4, "done": False}
+        for epoch in range(1, epochs + 1)
+    ]
