@@ -136,6 +136,7 @@ class HostsInNamespaces(Hosts):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
+        self._spaces: set[int] = set()
         ip("link", "add", BRIDGE, "type", "bridge")
         ip("addr", "add", f"{self.outside}/24", "dev", BRIDGE)
         ip("link", "set", BRIDGE, "up")
@@ -149,15 +150,24 @@ class HostsInNamespaces(Hosts):
 
     def lose(self, number: int) -> None:
         super().lose(number)
-        ip("netns", "del", f"g4r{number}")
+        self._remove(number)
 
     def close(self) -> None:
         super().close()
+        for number in list(self._spaces):
+            self._remove(number)
         ip("link", "del", BRIDGE)
+
+    def _remove(self, number: int) -> None:
+        """Remove the network of a host; its link by name, as it would outlast the name space for a while."""
+        self._spaces.remove(number)
+        subprocess.run(["ip", "link", "del", f"g4rv{number}"], capture_output=True, check=False)
+        ip("netns", "del", f"g4r{number}")
 
     def _command(self, number: int, start: list[str]) -> list[str]:
         space, link = f"g4r{number}", f"g4rv{number}"
         ip("netns", "add", space)
+        self._spaces.add(number)
         ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", space)
         ip("link", "set", link, "master", BRIDGE, "up")
         ip("-n", space, "addr", "add", f"{self.address(number)}/24", "dev", "eth0")
