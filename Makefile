@@ -5,7 +5,7 @@ READY := .venv/.ready
 COMPAT_BIN := .venv-compat/bin
 COMPAT_READY := .venv-compat/.ready
 
-.PHONY: demo test test-compat test-multi-node lint types bench bench-search bench-scale bench-peers bench-accuracy docs clean
+.PHONY: demo test test-compat test-slurm lint types bench bench-search bench-scale bench-peers bench-accuracy docs clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -29,9 +29,9 @@ test: $(READY)
 test-compat: $(COMPAT_READY)
 	$(COMPAT_BIN)/python -m pytest tests/compat
 
-# Hosts in network namespaces, and a real Slurm; needs root, iproute2, and for Slurm: apt-get install slurmctld slurmd slurm-client munge.
-test-multi-node: $(READY)
-	$(BIN)/python -m pytest tests/multi_node
+# A real Slurm on this machine: as root, after apt-get install slurmctld slurmd slurm-client munge.
+test-slurm: $(READY)
+	$(BIN)/python -m pytest tests/multi_node/test_slurm.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -81,7 +82,9 @@ def check_nodes(order: dict[str, Any]) -> list[Check]:
         return [Check("storage", False, str(error), "give every node access to storage_path")]
     try:
         alive = [node for node in ray.nodes() if node["Alive"]]
-        checks = [check for node in alive for check in _check_node(node, order, name)]
+        with ThreadPoolExecutor(len(alive)) as pool:  # nodes take seconds each to start a worker
+            found = pool.map(lambda node: _check_node(node, order, name), alive)
+            checks = [check for of_node in found for check in of_node]
     finally:
         storage.remove(name)
     return [*checks, _check_slots(alive, order)]
@@ -100,6 +103,7 @@ def installed_versions() -> dict[str, str | None]:
 
 def write_problem(storage: str) -> str:
     """Return why a path or URI cannot be written; nothing when it can. A folder that is yet to be made is not made."""
+    name = f".check-{uuid.uuid4().hex}"
     try:
         place = Storage(storage)
         if place.folder is not None:
@@ -108,7 +112,8 @@ def write_problem(storage: str) -> str:
             with tempfile.NamedTemporaryFile(dir=nearest):
                 return ""
         with tempfile.NamedTemporaryFile() as marker:
-            place.upload(Path(marker.name), f".check-{uuid.uuid4().hex}")
+            place.upload(Path(marker.name), name)
+        place.remove(name)
     except (OSError, GRU4RecError) as error:
         return f"{storage} cannot be written: {getattr(error, 'strerror', None) or error}"
     return ""

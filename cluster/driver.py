@@ -19,7 +19,7 @@ from typing import Any
 from cluster.account import NodeWatch, make_account, write_account
 from cluster.artifacts import SUMS
 from cluster.checks import check_nodes
-from cluster.events import CHECKS, DONE, PROBLEM, PROGRESS, STAGE, pack_progress, render_event
+from cluster.events import CHECKS, DONE, PROBLEM, PROGRESS, STAGE, pack_progress, tell
 from cluster.package import ORDER, SEARCH
 from gru4rec.errors import ClusterError, GRU4RecError
 from gru4rec.files import file_digest
@@ -80,12 +80,6 @@ def run_search(spec: SearchSpec, order: dict[str, Any]) -> SearchResult:
         digest = file_digest(path / BEST / SUMS)
     tell(DONE, {"ended": result.ended, "best": digest})
     return result
-
-
-def tell(kind: str, content: Any) -> None:
-    """Print an event."""
-    sys.stdout.write(render_event(kind, content) + "\n")
-    sys.stdout.flush()
 
 
 class Throttled:

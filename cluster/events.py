@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from typing import Any
 
 from tuning.progress import Progress, TrialRecord
@@ -19,6 +20,12 @@ def render_event(kind: str, content: Any) -> str:
     'gru4rec: {"stage": "reading logs"}'
     """
     return MARK + json.dumps({kind: content})
+
+
+def tell(kind: str, content: Any) -> None:
+    """Print an event."""
+    sys.stdout.write(render_event(kind, content) + "\n")
+    sys.stdout.flush()
 
 
 def parse_event(line: str) -> tuple[str, Any] | None:

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 from cluster.checks import check_nodes
-from cluster.driver import tell
-from cluster.events import CHECKS, PROBLEM
+from cluster.events import CHECKS, PROBLEM, tell
 from cluster.package import ORDER
 from gru4rec.errors import GRU4RecError
 from tuning.ray_runtime import connect

@@ -16,6 +16,7 @@ from cluster.backends import Say
 from cluster.backends.kuberay_manifests import DASHBOARD_PORT, cluster_manifests, search_manifests, to_yaml
 from cluster.backends.kuberay_settings import KubeRaySettings, parse_settings
 from cluster.backends.private_file import write_private
+from cluster.backends.standing import check_not_up, check_up
 from cluster.backends.tunnel import open_tunnel
 from cluster.jobs import Submission
 from cluster.package import PACKAGES
@@ -88,11 +89,7 @@ class KubeRayCluster:
         return files
 
     def up(self, say: Say) -> None:
-        if self._paths.state.exists():
-            raise ClusterError(
-                f"cluster {self._spec.name} was brought up already",
-                "see: gru4rec cluster status, or take it down first",
-            )
+        check_not_up(self._paths)
         for kind in ("rayclusters.ray.io", "networkpolicies.networking.k8s.io"):
             if self._kubectl("get", kind, self._spec.name, "--ignore-not-found", "-o", "name").strip():
                 raise ClusterError(
@@ -114,7 +111,7 @@ class KubeRayCluster:
         say(f"cluster {self._spec.name} is up; more workers join as their pods start")
 
     def down(self, say: Say) -> None:
-        self._check_up()
+        check_up(self._paths)
         self._delete(None)
         say(f"cluster {self._spec.name} is down")
 
@@ -126,16 +123,12 @@ class KubeRayCluster:
     def jobs(self) -> Iterator[RayJobs]:
         from cluster.ray_jobs import RayJobs
 
-        self._check_up()
+        check_up(self._paths)
         token = self._token()
         service = f"svc/{self._spec.name}-head-svc"
         command = [*self._base(), "port-forward", "--address", "127.0.0.1", service, f":{DASHBOARD_PORT}"]
         with open_tunnel(command, r"^Forwarding from 127\.0\.0\.1:(\d+) ", KUBECTL_REMEDY) as found:
             yield RayJobs(f"http://127.0.0.1:{found[1]}", token)
-
-    def _check_up(self) -> None:
-        if not self._paths.state.exists():
-            raise ClusterError(f"cluster {self._spec.name} is not up", "gru4rec cluster up cluster.toml")
 
     def _base(self) -> list[str]:
         context = ["--context", self._settings.context] if self._settings.context else []

@@ -21,6 +21,7 @@ import psutil
 from cluster.backends import Say
 from cluster.backends.loopback_node import LOOPBACK
 from cluster.backends.ports import free_port
+from cluster.backends.standing import check_not_up, check_up
 from cluster.jobs import Submission
 from cluster.paths import ClusterPaths
 from cluster.ray_jobs import RayJobs
@@ -78,11 +79,7 @@ class LocalCluster:
         return {"nodes.sh": "".join(f"{variables} {line}\n" for line in lines)}
 
     def up(self, say: Say) -> None:
-        if self._paths.state.exists():
-            raise ClusterError(
-                f"cluster {self._spec.name} was brought up already",
-                "see: gru4rec cluster status, or take it down first",
-            )
+        check_not_up(self._paths)
         make_token(self._paths.token)
         self._paths.logs.mkdir(parents=True, exist_ok=True)
         nodes = self._nodes()
@@ -164,10 +161,8 @@ class LocalCluster:
         raise ClusterError(f"node {name} did not start: " + "\n  ".join(said[-LAST_LINES:]))
 
     def _state(self) -> dict[str, Any]:
-        try:
-            content: dict[str, Any] = json.loads(self._paths.state.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ClusterError(f"cluster {self._spec.name} is not up", "gru4rec cluster up cluster.toml") from None
+        check_up(self._paths)
+        content: dict[str, Any] = json.loads(self._paths.state.read_text(encoding="utf-8"))
         return content
 
     def _write(self, state: Mapping[str, Any]) -> None:

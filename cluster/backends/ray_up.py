@@ -19,6 +19,7 @@ from cluster.backends.ports import free_port
 from cluster.backends.private_file import write_private
 from cluster.backends.ray_up_settings import LOCAL, RayUpSettings, parse_settings
 from cluster.backends.ray_up_yaml import DASHBOARD_PORT, render_cluster, stop_script
+from cluster.backends.standing import check_not_up, check_up
 from cluster.backends.tunnel import open_tunnel
 from cluster.jobs import Submission
 from cluster.paths import ClusterPaths
@@ -99,11 +100,7 @@ class RayUpCluster:
         return {CONFIG: render_cluster(self._spec)}
 
     def up(self, say: Say) -> None:
-        if self._paths.state.exists():
-            raise ClusterError(
-                f"cluster {self._spec.name} was brought up already",
-                "see: gru4rec cluster status, or take it down first",
-            )
+        check_not_up(self._paths)
         make_token(self._paths.token)
         for name, text in self.render().items():
             write_private(self._paths.rendered / name, text)
@@ -118,7 +115,7 @@ class RayUpCluster:
         say(f"cluster {self._spec.name} is up; more workers join as they boot")
 
     def down(self, say: Say) -> None:
-        self._check_up()
+        check_up(self._paths)
         say(f"ray down {self._config}")
         self._take_down(say, None)
         say(f"cluster {self._spec.name} is down")
@@ -131,16 +128,12 @@ class RayUpCluster:
     def jobs(self) -> Iterator[RayJobs]:
         from cluster.ray_jobs import RayJobs
 
-        self._check_up()
+        check_up(self._paths)
         token = read_token(self._paths.token)
         remedy = "is the head still there, and may this machine reach its port 22?"
         port = free_port()
         with open_tunnel(self._ssh(self._head_address(), port), f"^{READY}", remedy):
             yield RayJobs(f"http://127.0.0.1:{port}", token)
-
-    def _check_up(self) -> None:
-        if not self._paths.state.exists():
-            raise ClusterError(f"cluster {self._spec.name} is not up", "gru4rec cluster up cluster.toml")
 
     def _take_down(self, say: Say, cause: BaseException | None) -> None:
         if self._settings.provider == LOCAL and not self._settings.docker_image:

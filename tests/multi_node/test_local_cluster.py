@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,15 +11,12 @@ import pytest
 
 from cluster.backends import make_backend
 from cluster.backends.local import MARK
-from cluster.job import Job, find_job, submit
-from cluster.jobs import RUNNING, SUCCEEDED
+from cluster.job import find_job, submit
+from cluster.jobs import SUCCEEDED
 from cluster.paths import ClusterPaths
 from cluster.ray_jobs import RayJobs
 from cluster.spec import ClusterSpec, read_cluster
 from gru4rec.data.reading import read_log
-from gru4rec.data.splitting import split_time_share
-from gru4rec.data.synthetic import generate_log
-from gru4rec.data.writing import write_log
 from gru4rec.errors import ClusterError
 from gru4rec.model_folder import load_model
 
@@ -39,35 +35,14 @@ object_store_bytes = 100_000_000
 [environment.variables]
 OMP_NUM_THREADS = "1"
 """
-SEARCH = """
-[data]
-train = "train.parquet"
-validation = "validation.parquet"
-[search]
-trials = 6
-max_epochs = 4
-[stopping]
-grace_period = 4
-max_iter_no_change = 4
-[fixed]
-loss_fn = "cross-entropy"
-num_negatives = 64
-batch_size = 8
-[space.learning_rate]
-type = "float"
-low = 0.01
-high = 0.1
-"""
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(tmp_path_factory, write_search) -> Path:
     path = tmp_path_factory.mktemp("cluster")
-    train, validation = split_time_share(read_log(generate_log(4_000, 200, seed=3)), 0.1)
-    write_log(train.to_frame(), path / "train.parquet")
-    write_log(validation.to_frame(), path / "validation.parquet")
     (path / "cluster.toml").write_text(CLUSTER)
-    (path / "search.toml").write_text(SEARCH)
+    write_search(path / "search.toml", trials=6, max_epochs=4, batch_size=8)
+    write_search(path / "long.toml", trials=500, max_epochs=4, batch_size=8)
     return path
 
 
@@ -129,10 +104,10 @@ def test_the_token_is_on_no_command_line(running):
         assert token not in " ".join(process.cmdline())
 
 
-def test_a_search_survives_a_node_and_its_model_is_fetched(running, folder, tmp_path):
+def test_a_search_survives_a_node_and_its_model_is_fetched(running, folder, tmp_path, until, read_epochs):
     seen: list[str] = []
     job = submit(folder / "cluster.toml", folder / "search.toml", "test-1", on_stage=seen.append)
-    wait_for_epochs(folder / "runs" / "test-1", job)
+    until(lambda: len(read_epochs(folder / "runs" / "test-1")) >= 4, job.logs)
     (node,) = [node for node in state_of(running)["processes"] if node["name"] == "small-1"]
     for process in [*psutil.Process(node["pid"]).children(recursive=True), psutil.Process(node["pid"])]:
         process.kill()
@@ -140,7 +115,7 @@ def test_a_search_survives_a_node_and_its_model_is_fetched(running, folder, tmp_
     assert again.wait(on_stage=seen.append) == SUCCEEDED, again.logs()[-3000:]
     assert any(text.startswith("training trial") for text in seen)
     assert again.progress().states == {"finished": 6}
-    lines = [json.loads(line) for line in (folder / "runs/test-1/epochs.ndjson").read_text().splitlines()]
+    lines = read_epochs(folder / "runs" / "test-1")
     assert len({line["node"] for line in lines}) >= 2
     assert {(line["trial"], line["epoch"]) for line in lines} == {(t, e) for t in range(6) for e in range(1, 5)}
     assert len(lines) <= 6 * 4 + 2  # an epoch of each trial of the lost node at most is trained again
@@ -160,21 +135,9 @@ def test_an_unknown_submission(running, folder):
         find_job("nobody")
 
 
-def test_a_stopped_search_exports_its_best(running, folder, tmp_path):
-    (folder / "long.toml").write_text(SEARCH.replace("trials = 6", "trials = 500"))
+def test_a_stopped_search_exports_its_best(running, folder, tmp_path, until, read_epochs):
     job = submit(folder / "cluster.toml", folder / "long.toml", "test-2")
-    wait_for_epochs(folder / "runs" / "test-2", job)
+    until(lambda: len(read_epochs(folder / "runs" / "test-2")) >= 4, job.logs)
     job.stop()
     assert job.wait() == "stopped"
     assert load_model(job.fetch_model(tmp_path / "model")).metrics["epoch"] > 0
-
-
-def wait_for_epochs(path: Path, job: Job, count: int = 4) -> None:
-    """Wait until a search has recorded so many epochs."""
-    ends = time.monotonic() + 120
-    while time.monotonic() < ends:
-        epochs = path / "epochs.ndjson"
-        if epochs.exists() and epochs.read_text().count("\n") >= count:
-            return
-        time.sleep(0.3)
-    raise AssertionError(f"{job.state() == RUNNING}: {job.logs()[-3000:]}")

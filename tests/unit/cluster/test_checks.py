@@ -39,6 +39,17 @@ def test_storage_that_is_yet_to_be_made_is_judged_by_its_parent(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_check_writes_to_a_uri_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(checks.Storage, "folder", None)  # as that of a file system far away
+    uploaded = []
+    upload = checks.Storage.upload
+    monkeypatch.setattr(checks.Storage, "upload", lambda *call: (uploaded.append(call[2]), upload(*call)))
+    (tmp_path / "runs").mkdir()
+    assert write_problem(f"file://{tmp_path}/runs") == ""
+    assert len(uploaded) == 1
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
 def test_storage_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     assert "cannot be written: Not a directory" in write_problem(str(tmp_path / "file" / "inside"))

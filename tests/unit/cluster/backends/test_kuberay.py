@@ -9,7 +9,6 @@ import os
 import stat
 import sys
 import textwrap
-import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -373,30 +372,7 @@ def calls(tmp_path, monkeypatch):
     return lambda: [json.loads(line) for line in (tmp_path / "calls").read_text(encoding="utf-8").splitlines()]
 
 
-class Jobs:
-    """Stands for cluster.ray_jobs.RayJobs."""
-
-    def __init__(self, url, token):
-        self.url, self.token = url, token
-
-    def nodes(self):
-        return [{"node": "head", "group": "head", "state": "alive", "cpus": 0.0, "gpus": 0.0}]
-
-
-@pytest.fixture
-def _jobs(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cluster.ray_jobs", types.SimpleNamespace(RayJobs=Jobs))
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def test_up_jobs_down(calls, _jobs):
+def test_up_jobs_down(calls, stand_in_jobs, alive):
     backend, paths, said = cluster({"context": "prod", "namespace": "ml"}), ClusterPaths("shop"), []
     backend.up(said.append)
     assert "shop-head Pending (ImagePullBackOff)" in said
@@ -413,7 +389,7 @@ def test_up_jobs_down(calls, _jobs):
         assert alive(tunnel["pid"])
     assert not alive(tunnel["pid"])
     assert tunnel["arguments"][4:] == ["port-forward", "--address", "127.0.0.1", "svc/shop-head-svc", ":8265"]
-    assert backend.status() == Jobs("", "").nodes()
+    assert backend.status() == stand_in_jobs("", "").nodes()
 
     backend.down(said.append)
     assert calls()[-1]["verb"] == "delete"
@@ -459,7 +435,7 @@ def test_a_cluster_of_others_is_left_alone(calls, monkeypatch):
     assert {call["verb"] for call in calls()} == {"get"}
 
 
-def test_a_tunnel_that_is_refused(calls, _jobs, monkeypatch):
+def test_a_tunnel_that_is_refused(calls, stand_in_jobs, monkeypatch):
     backend = cluster()
     backend.up(lambda _: None)
     monkeypatch.setenv("FAILING", "port-forward")

@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import textwrap
-import types
 from pathlib import Path
 
 import jsonschema
@@ -319,26 +318,11 @@ def programs(tmp_path, monkeypatch):
     return lambda: [json.loads(line) for line in (tmp_path / "calls").read_text(encoding="utf-8").splitlines()]
 
 
-class Jobs:
-    """Stands for cluster.ray_jobs.RayJobs."""
-
-    def __init__(self, url, token):
-        self.url, self.token = url, token
-
-    def nodes(self):
-        return [{"node": "head", "group": "head", "state": "alive", "cpus": 0.0, "gpus": 0.0}]
-
-
-@pytest.fixture
-def _jobs(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cluster.ray_jobs", types.SimpleNamespace(RayJobs=Jobs))
-
-
 def private(path: Path) -> bool:
     return stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_up_jobs_down(programs, _jobs):
+def test_up_jobs_down(programs, stand_in_jobs, alive):
     backend, paths, said = cluster(AWS), ClusterPaths("shop"), []
     backend.up(said.append)
     token = paths.token.read_text(encoding="ascii")
@@ -354,7 +338,7 @@ def test_up_jobs_down(programs, _jobs):
         tunnel = programs()[-1]
         assert alive(tunnel["pid"])
     assert not alive(tunnel["pid"])
-    assert backend.status() == Jobs("", "").nodes()
+    assert backend.status() == stand_in_jobs("", "").nodes()
     assert f"127.0.0.1:{port}:127.0.0.1:8265" in tunnel["arguments"]
     assert "ubuntu@192.0.2.77" in tunnel["arguments"]
     assert tunnel["arguments"][tunnel["arguments"].index("-i") + 1] == "/work/key.pem"
@@ -372,14 +356,6 @@ def test_up_jobs_down(programs, _jobs):
     for call in (backend.status, lambda: backend.down(said.append)):
         with pytest.raises(ClusterError, match="shop is not up"):
             call()
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_an_up_that_fails_is_told_and_taken_down(programs, monkeypatch):
@@ -402,7 +378,7 @@ def test_a_down_that_fails_says_what_may_still_cost(programs, monkeypatch):
     backend.down(lambda _: None)
 
 
-def test_a_tunnel_that_is_refused(programs, _jobs, monkeypatch):
+def test_a_tunnel_that_is_refused(programs, stand_in_jobs, monkeypatch):
     backend = cluster(AWS)
     backend.up(lambda _: None)
     monkeypatch.setenv("SSH_FAILS", "1")
@@ -410,7 +386,7 @@ def test_a_tunnel_that_is_refused(programs, _jobs, monkeypatch):
         pass
 
 
-def test_a_head_without_an_address(programs, _jobs, monkeypatch):
+def test_a_head_without_an_address(programs, stand_in_jobs, monkeypatch):
     backend = cluster(AWS)
     backend.up(lambda _: None)
     monkeypatch.setenv("HEAD_IP", "None")
@@ -418,7 +394,7 @@ def test_a_head_without_an_address(programs, _jobs, monkeypatch):
         pass
 
 
-def test_ones_own_head_needs_no_asking(programs, _jobs):
+def test_ones_own_head_needs_no_asking(programs, stand_in_jobs):
     backend = cluster(LOCAL, **LAB)
     backend.up(lambda _: None)
     assert programs()[0]["variables"]["RAY_UP_enable_autoscaler_v2"] == "0"
