@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from cluster.backends import BACKENDS, backend_module
-from gru4rec.errors import SpecificationError, unknown_name
+from gru4rec.errors import unknown_name
 from gru4rec.hyperparameters import Integer
 from tuning.ray_runtime import trials_that_fit
-from tuning.sections import Section, read_toml
+from tuning.sections import Section, check_no_problems, read_toml
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE_KEY", re.IGNORECASE)
@@ -132,8 +132,8 @@ def parse_cluster(content: Mapping[str, Any], source: str, folder: Path) -> Clus
     name = root.text("name", Path(source).stem)
     if isinstance(name, str) and not NAME.fullmatch(name):
         problems.append(f"name must be lower-case letters, digits and hyphens, 40 at most, got {name!r}")
-    storage_path = root.text("storage_path", None)
-    if not storage_path:
+    storage_path = root.location("storage_path", folder)
+    if not root.values.get("storage_path"):
         problems.append("storage_path is missing: name a folder that every node has, or a URI such as s3://bucket/runs")
     environment = root.section("environment")
     settings: dict[str, Any] = {
@@ -147,22 +147,8 @@ def parse_cluster(content: Mapping[str, Any], source: str, folder: Path) -> Clus
         settings["settings"] = backend_module(backend).parse_settings(root.section(backend), folder)
     environment.reject_unknown()
     root.reject_unknown()
-    if len(problems) == 1:
-        raise SpecificationError(f"{source}: {problems[0]}")
-    if problems:
-        raise SpecificationError("\n  ".join([f"{source}: {len(problems)} problems", *problems]))
-    return ClusterSpec(
-        name=str(name), backend=str(backend), storage_path=resolve_storage(str(storage_path), folder), **settings
-    )
-
-
-def resolve_storage(storage_path: str, folder: Path) -> str:
-    """Return a URI as it is, and a path made absolute: relative ones are to `folder`.
-
-    >>> resolve_storage("s3://bucket/runs", Path("/etc")), resolve_storage("runs", Path("/srv"))
-    ('s3://bucket/runs', '/srv/runs')
-    """
-    return storage_path if "://" in storage_path else str((folder / Path(storage_path).expanduser()).resolve())
+    check_no_problems(problems, source)
+    return ClusterSpec(name=str(name), backend=str(backend), storage_path=str(storage_path), **settings)
 
 
 def _parse_workers(section: Section) -> tuple[NodeGroup, ...]:

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from gru4rec.errors import ParameterError, unknown_name
+from gru4rec.numbers import LARGEST_INTEGER, is_number
 from gru4rec.official import read_official
 
 SAMPLED_LOSSES = ("cross-entropy", "top1", "top1-max", "bpr", "bpr-max")
@@ -36,11 +37,12 @@ class Integer:
     words: tuple[str | None, ...] = ()
 
     def problem(self, value: object) -> str | None:
-        if isinstance(value, str) or value is None:
-            known = value in self.words
-        else:
-            known = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= self.low
-        if known:
+        if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+            if self.low <= int(value) <= LARGEST_INTEGER:
+                return None
+            if value > self.low:
+                return f"a whole number from {self.low} to {LARGEST_INTEGER}"
+        elif (isinstance(value, str) or value is None) and value in self.words:
             return None
         return " or ".join([f"a whole number >= {self.low}", *map(repr, self.words)])
 
@@ -58,7 +60,7 @@ class Real:
     def problem(self, value: object) -> str | None:
         if value is None and self.optional:
             return None
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        if is_number(value):
             above = value > self.low if self.open_low else value >= self.low
             below = value < self.high if self.open_high else value <= self.high
             if above and below:

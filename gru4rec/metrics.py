@@ -91,7 +91,7 @@ def parse_metric(key: str) -> tuple[str, int]:
     ParameterError
         When the name is unknown or the cut-off is not a whole number from 1.
     """
-    match = re.fullmatch(r"([^@]+)@([1-9]\d*)", key)
+    match = re.fullmatch(r"([^@]+)@([1-9][0-9]{0,8})", key)
     if match is None:
         raise ParameterError(f"metric must look like 'recall@20', got {key!r}; known metrics: {', '.join(METRICS)}")
     name, k = match.groups()

@@ -17,18 +17,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import torch
-from safetensors import SafetensorError
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from gru4rec.data.parquet_files import read_table
 from gru4rec.data.sessions import ItemVocabulary
 from gru4rec.errors import GRU4RecError, ModelFolderError
-from gru4rec.files import atomic_folder, file_digest
-from gru4rec.hyperparameters import HyperParameters
+from gru4rec.files import atomic_folder, file_digest, read_text, shorten, unreadable_as
+from gru4rec.hyperparameters import HyperParameters, Integer
 from gru4rec.model import Model
 from gru4rec.nn.network import Network, weight_shapes
 
@@ -62,35 +62,25 @@ def save_model(model: Model, path: str | Path, *, overwrite: bool = False) -> Pa
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> Model:
-    """Read a model folder.
+    """Read a model folder. It may come from a stranger: nothing in it is run, and no more is read than fits together.
 
     Raises
     ------
     ModelFolderError
-        When a file is missing, altered or inconsistent, or the format version is unknown.
+        When a file is missing, altered, inconsistent or outside the folder, or the format version is unknown.
     """
     path = Path(path)
     if not path.is_dir():
         raise ModelFolderError(f"{path} is not a model folder", "it should hold " + ", ".join((*FILES, DIGESTS)))
-    _check_digests(path)
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        if config["format_version"] != FORMAT_VERSION:
-            raise ModelFolderError(
-                f"{path} has format version {config['format_version']!r}, this program reads {FORMAT_VERSION}",
-                "use the version of gru4rec-tune that wrote it",
-            )
-        hyperparameters = HyperParameters.from_dict(config["hyperparameters"], f"{path}/config.json")
-        items = _read_items(path / "items.parquet")
-        loaded = load_file(path / "weights.safetensors", device=str(device))
-        # As laid out in the file, weights need not start where torch's own memory does, and products round differently.
-        weights = {name: weight.clone() for name, weight in loaded.items()}
-        metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
-    except (KeyError, TypeError, ValueError, OSError, SafetensorError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelFolderError(f"{path} cannot be read: {reason}", "take a fresh copy of the folder") from error
-    _check_weights(path, weights, weight_shapes(len(items), hyperparameters))
-    return Model(Network(len(items), hyperparameters, weights), items, metrics, config["num_columns"])
+    with unreadable_as(ModelFolderError, path, "take a fresh copy of the folder"):
+        _check_places(path)
+        _check_digests(path)
+        num_items, num_columns, hyperparameters = _read_config(path)
+        metrics = _read_json(path / "metrics.json")
+        items = _read_items(path, num_items)
+        weights = _read_weights(path, num_items, hyperparameters)
+    weights = {name: weight.to(device) for name, weight in weights.items()}
+    return Model(Network(num_items, hyperparameters, weights), items, metrics, num_columns)
 
 
 def render_card(model: Model) -> str:
@@ -155,33 +145,91 @@ def _config(model: Model) -> dict[str, Any]:
     }
 
 
-def _read_items(path: Path) -> ItemVocabulary:
-    column = pa.parquet.read_table(path, columns=["item_id"])["item_id"].combine_chunks()
-    ids = column.to_numpy(zero_copy_only=False)
-    return ItemVocabulary(ids if np.issubdtype(ids.dtype, np.integer) else ids.astype(object))
+def _check_places(path: Path) -> None:
+    """Refuse what is no file of this folder: a link that leads out of it, a folder, a pipe, a device."""
+    for name in (*FILES, DIGESTS):
+        file = path / name
+        if not file.exists():
+            raise ModelFolderError(f"{path} is incomplete: it has no {name}", "take a fresh copy of the folder")
+        if not file.resolve().is_relative_to(path.resolve()):
+            raise ModelFolderError(f"{file} is a link out of its folder", "copy the folder with its links followed")
+        if not file.is_file():
+            raise ModelFolderError(f"{file} is not a file", "take a fresh copy of the folder")
 
 
 def _check_digests(path: Path) -> None:
-    try:
-        lines = (path / DIGESTS).read_bytes().decode().split("\n")[:-1]  # strictly: what we wrote ends in a newline
-        recorded = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
-        missing = [name for name in FILES if name not in recorded]
-        altered = [name for name in FILES if name in recorded and file_digest(path / name) != recorded[name]]
-    except (OSError, ValueError) as error:
-        raise ModelFolderError(f"{path} is incomplete or damaged: {error}", "take a fresh copy of the folder") from None
+    lines = read_text(path / DIGESTS).split("\n")[:-1]  # strictly: what we wrote ends in a newline
+    recorded = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    foreign = [name for name in recorded if name not in FILES]
+    if foreign:
+        raise ModelFolderError(f"{path}/{DIGESTS} names {foreign[0]!r}, expected {', '.join(FILES)}")
+    missing = [name for name in FILES if name not in recorded]
+    altered = [name for name in FILES if name in recorded and file_digest(path / name) != recorded[name]]
     if missing or altered:
         names = ", ".join([*altered, *(f"{name} in {DIGESTS}" for name in missing)])
         raise ModelFolderError(f"{path} is damaged: {names} not as written", "take a fresh copy of the folder")
 
 
-def _check_weights(path: Path, weights: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]) -> None:
-    found = {name: tuple(weight.shape) for name, weight in weights.items()}
-    if found != shapes:
-        wrong = sorted(name for name in found.keys() | shapes.keys() if found.get(name) != shapes.get(name))
+def _read_json(path: Path) -> dict[str, Any]:
+    content = json.loads(read_text(path))
+    if not isinstance(content, dict):
+        raise ModelFolderError(f"{path} must hold an object, got {shorten(repr(content))}")
+    return content
+
+
+def _read_config(path: Path) -> tuple[int, int | None, HyperParameters]:
+    """Return the number of items, the number of columns and the hyperparameters."""
+    place = path / "config.json"
+    config = _read_json(place)
+    version_found = config.get("format_version")
+    if type(version_found) is not int or version_found != FORMAT_VERSION:
         raise ModelFolderError(
-            f"{path}/weights.safetensors does not fit its config.json: {wrong[0]} has shape {found.get(wrong[0])}, "
+            f"{path} has format version {shorten(repr(version_found))}, this program reads {FORMAT_VERSION}",
+            "use the version of gru4rec-tune that wrote it",
+        )
+    domains = {"num_items": Integer(1), "num_columns": Integer(1, words=(None,))}
+    for name, domain in domains.items():
+        if (expected := domain.problem(config.get(name, "missing"))) is not None:
+            raise ModelFolderError(f"{place}: {name} must be {expected}, got {shorten(repr(config.get(name)))}")
+    values = config.get("hyperparameters")
+    if not isinstance(values, dict):
+        raise ModelFolderError(f"{place}: hyperparameters must be an object, got {shorten(repr(values))}")
+    hyperparameters = HyperParameters.from_dict(values, str(place))
+    return config["num_items"], config["num_columns"], hyperparameters
+
+
+def _read_items(path: Path, num_items: int) -> ItemVocabulary:
+    place = path / "items.parquet"
+    column = read_table(place, ["item_id"], num_rows=num_items)["item_id"].combine_chunks()
+    if pa.types.is_integer(column.type):
+        column = column.cast(pa.int64())
+    elif not pa.types.is_string(column.type):
+        raise ModelFolderError(f"{place}: item_id must hold integers or text, got {column.type}")
+    ids = column.to_numpy(zero_copy_only=False)
+    if column.null_count or len(set(ids.tolist())) < num_items:
+        raise ModelFolderError(f"{place}: an item_id is missing or there twice", "take a fresh copy of the folder")
+    return ItemVocabulary(ids)
+
+
+def _read_weights(path: Path, num_items: int, hyperparameters: HyperParameters) -> dict[str, Tensor]:
+    """Return the weights, of which names, types and shapes are compared before they are read."""
+    place = path / "weights.safetensors"
+    with safe_open(place, framework="pt") as file:
+        parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+        found = {name: tuple(part.get_shape()) for name, part in parts.items()}
+        other = [name for name, part in parts.items() if part.get_dtype() != "F32"]
+    if hyperparameters.num_layers > len(found):  # as many shapes would have to be listed
+        raise ModelFolderError(f"{place} does not fit its config.json: no {hyperparameters.num_layers} layers in it")
+    shapes = weight_shapes(num_items, hyperparameters)
+    if found != shapes or other:
+        wrong = sorted(name for name in found.keys() | shapes.keys() if found.get(name) != shapes.get(name)) or other
+        kind = " of other numbers than float32" if found == shapes else ""
+        raise ModelFolderError(
+            f"{place} does not fit its config.json: {wrong[0]} has shape {found.get(wrong[0])}{kind}, "
             f"expected {shapes.get(wrong[0])}"
         )
+    # As laid out in the file, weights need not start where torch's own memory does, and products round differently.
+    return {name: weight.clone() for name, weight in load_file(place).items()}
 
 
 def _write_json(path: Path, content: object) -> None:

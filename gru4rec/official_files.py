@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import ast
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gru4rec.errors import ParameterError, unknown_name
+from gru4rec.files import read_text, shorten
+from gru4rec.numbers import is_number
 
 _IMPORT = "from collections import OrderedDict"
 _FORM = "gru4rec_params = OrderedDict([(name, value), ...])"
 _DTYPES = ("int", "float", "categorical")
+PROBLEMS_NAMED = 20
 _KEYS = ("name", "dtype", "values", "step", "log")
 
 
@@ -53,13 +55,13 @@ def read_parameter_file(path: Path) -> list[tuple[str, Any]]:
     ParameterError
         When the file cannot be read, or has anything else in it.
     """
-    text = _read_text(path)
+    text = _read(path)
     try:
         return _parameters_of(ast.parse(text))
     except SyntaxError as error:
         raise ParameterError(f"{path.name}: line {error.lineno or 1}: {error.msg}; expected {_FORM}") from None
     except _RefusedError as refused:
-        line = text.splitlines()[refused.line - 1].strip()[:60]
+        line = text.split("\n")[refused.line - 1].strip()[:60]
         raise ParameterError(
             f"{path.name}: line {refused.line}: {line!r} is not allowed; expected only {_FORM} of plain values",
             "parameter files are read, never executed",
@@ -159,7 +161,7 @@ def read_official_space(path: str | Path) -> list[OfficialDimension]:
     path = Path(path)
     problems: list[str] = []
     dimensions: list[OfficialDimension] = []
-    for number, text in enumerate(_read_text(path).splitlines(), 1):
+    for number, text in enumerate(_read(path).splitlines(), 1):
         if not text.strip():
             continue
         try:
@@ -176,7 +178,7 @@ def read_official_space(path: str | Path) -> list[OfficialDimension]:
     if not dimensions and not problems:
         problems = ["it has no dimension"]
     if problems:
-        raise ParameterError(f"{path.name}: " + "; ".join(problems))
+        raise ParameterError(f"{path.name}: " + "; ".join(map(shorten, problems[:PROBLEMS_NAMED])))
     return dimensions
 
 
@@ -192,26 +194,19 @@ def _dimension_problems(content: Any) -> list[str]:
     elif dtype == "categorical":
         if not (isinstance(values, list) and values):
             problems.append(f"values must be a list of options, got {values!r}")
-    elif not (isinstance(values, list) and len(values) == 2 and all(map(_is_number, values))):
+    elif not (isinstance(values, list) and len(values) == 2 and all(map(is_number, values))):
         problems.append(f"values must be the two ends of the range, got {values!r}")
     elif values[0] > values[1]:
         problems.append(f"values must be the lower and the upper end, got {values!r}")
-    if step is not None and not (_is_number(step) and step > 0):
+    if step is not None and not (is_number(step) and step > 0):
         problems.append(f"step must be a number > 0, got {step!r}")
     if log is not None and not isinstance(log, bool):
         problems.append(f"log must be true or false, got {log!r}")
     return problems
 
 
-def _is_number(value: object) -> bool:
+def _read(path: Path) -> str:
     try:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floats
-        return False
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(path).removeprefix("\ufeff")
+    except (OSError, ValueError) as error:
         raise ParameterError(f"{path} cannot be read: {error}") from None

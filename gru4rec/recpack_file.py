@@ -13,6 +13,8 @@ that holds attributes and does nothing, and any other name is refused. Of recpac
 
 from __future__ import annotations
 
+import pickletools
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,12 +28,14 @@ from torch import Tensor
 from gru4rec.data.items import read_item_ids
 from gru4rec.data.sessions import ItemVocabulary
 from gru4rec.errors import ModelFolderError, ParameterError
+from gru4rec.files import TEXT_BYTES, first_line
 from gru4rec.hyperparameters import HyperParameters
 from gru4rec.model import Model
 from gru4rec.nn.network import Network, weight_shapes
 
 HINT = "convert reads what save() of recpack 0.3.6 wrote for GRU4RecNegSampling or GRU4RecCrossEntropy"
 KNOWN_HYPERPARAMETERS = ("num_layers", "hidden_size", "embedding", "num_components", "dropout")
+_ARCHIVE = b"PK\x03\x04"
 GRU_PARTS = {
     "input": "weight_ih_l",
     "recurrent": "weight_hh_l",
@@ -70,6 +74,15 @@ class _Dropout(_StandIn):
     path = "torch.nn.modules.dropout.Dropout"
 
 
+_STAND_INS = (_Module, _Embedding, _GRU, _Linear, _Dropout)
+_NAMES = {  # all that a recpack model names
+    "collections.OrderedDict",
+    "builtins.set",
+    "torch.FloatStorage",  # so all tensors are dense float32 numbers
+    "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_tensor_v2",
+    *(kind.path for kind in _STAND_INS),
+}
 _PARTS = {"emb": _Embedding, "rnn": _GRU, "lin": _Linear, "drop": _Dropout}
 
 
@@ -99,7 +112,7 @@ def load_recpack_model(path: str | Path, items: str | Path | None = None) -> Mod
     path = Path(path)
     module = _read(path)
     try:
-        parts, dropout = _parts(module), module.attributes["_modules"]["drop"].attributes["p"]
+        parts, dropout = _parts(module, path.stat().st_size), module.attributes["_modules"]["drop"].attributes["p"]
         hyperparameters, weights = _convert(parts, dropout)
     except (AttributeError, KeyError, TypeError, ValueError, IndexError, ParameterError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error
@@ -115,9 +128,10 @@ def _read(path: Path) -> _Module:
     if not path.is_file():
         raise ModelFolderError(f"{path} does not exist or is not a file")
     try:
-        with _allow_only_stand_ins():
-            foreign = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-            content = None if foreign else torch.load(path, map_location="cpu", weights_only=True)
+        foreign = sorted(_names_in(path) - _NAMES)
+        if not foreign:
+            with _allow_only_stand_ins():
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's reader raises nearly anything on a damaged file
         raise ModelFolderError(f"{path} cannot be read as a recpack model: {_reason(error)}", HINT) from None
     if foreign:
@@ -129,30 +143,47 @@ def _read(path: Path) -> _Module:
     return content
 
 
+def _names_in(path: Path) -> set[str]:
+    """Return what the pickle of an archive names, all of which torch's reader would look up, and some of it call."""
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        members = archive.infolist()
+        size = sum(member.file_size for member in members)
+        pickles = [member for member in members if member.filename.lower().endswith("data.pkl")]
+        if file.read(len(_ARCHIVE)) != _ARCHIVE or len(pickles) != 1 or pickles[0].file_size > TEXT_BYTES:
+            raise ValueError("it is no archive of one small pickle and its weights")
+        if size > path.stat().st_size or len({member.filename.lower() for member in members}) < len(members):
+            raise ValueError(f"its members claim {size:,} bytes, or share a name")
+        content = archive.read(pickles[0])
+    return {
+        str(argument).replace(" ", ".").replace("__builtin__.", "builtins.")
+        for operation, argument, _ in pickletools.genops(content)
+        if operation.name in {"GLOBAL", "INST"}  # torch's reader knows no other way to name anything
+    }
+
+
 @contextmanager
 def _allow_only_stand_ins() -> Iterator[None]:
     """Set aside what else this process allows torch to load: torch itself and other libraries add to that list."""
     others = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     try:
-        with torch.serialization.safe_globals([(kind, kind.path) for kind in (_Module, *_PARTS.values())]):
+        with torch.serialization.safe_globals([(kind, kind.path) for kind in _STAND_INS]):
             yield
     finally:
         torch.serialization.add_safe_globals(others)
 
 
 def _reason(error: Exception) -> str:
-    text = str(error)
     if isinstance(error, UnpicklingError):  # without torch's advice to read the file unrestricted
-        text = text.rpartition("WeightsUnpickler error: ")[2]
-    return next((line for line in map(str.strip, text.splitlines()) if line), type(error).__name__)
+        return first_line(ValueError(str(error).rpartition("WeightsUnpickler error: ")[2]))
+    return first_line(error)
 
 
 def _kind(value: object) -> str:
     return value.path if isinstance(value, _StandIn) else type(value).__name__
 
 
-def _parts(module: _Module) -> dict[str, dict[str, Tensor]]:
+def _parts(module: _Module, file_bytes: int) -> dict[str, dict[str, Tensor]]:
     """Return the tensors of emb, rnn and lin by their names."""
     found = module.attributes["_modules"]
     if found.keys() != _PARTS.keys():
@@ -165,9 +196,11 @@ def _parts(module: _Module) -> dict[str, dict[str, Tensor]]:
         for name, tensor in tensors.items():
             if not isinstance(tensor, Tensor):
                 raise ValueError(f"{part}.{name} is {_kind(tensor)}, expected a tensor")
-            kind_found = (tensor.dtype, tensor.layout, tensor.device.type)
-            if kind_found != (torch.float32, torch.strided, "cpu"):
-                raise ValueError(f"{part}.{name} is {kind_found}, expected dense float32 numbers")
+            if not tensor.is_contiguous():  # a view may repeat a number without end
+                raise ValueError(f"{part}.{name} is a view, expected numbers of its own")
+    num_bytes = sum(tensor.nbytes for tensors in parts.values() for tensor in tensors.values())
+    if num_bytes > file_bytes:
+        raise ValueError(f"its weights have {num_bytes:,} bytes together, the file has {file_bytes:,}")
     num_items, pad_token = len(parts["emb"]["weight"]) - 1, module.attributes["pad_token"]
     if num_items < 1 or pad_token != num_items:
         raise ValueError(f"pad_token is {pad_token!r}, expected the last row of emb.weight, {num_items}")

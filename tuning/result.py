@@ -30,9 +30,11 @@ from typing import Any
 
 import pandas as pd
 
+from gru4rec.data.parquet_files import read_table
 from gru4rec.errors import SearchError
-from gru4rec.files import atomic_file
+from gru4rec.files import atomic_file, read_text, unreadable_as
 from gru4rec.hyperparameters import NAMES
+from gru4rec.numbers import is_number
 from tuning.budget import ALL_TRIALS
 from tuning.confirm import Confirmation
 from tuning.journal import EPOCHS
@@ -42,6 +44,10 @@ from tuning.spec import COSTS, SearchSpec, read_spec, render_spec
 SPEC, TRIALS, SEARCH = "search.toml", "trials.parquet", "search.json"
 BEST, REPORT, CHECKPOINTS, LOCK = "best", "report.html", "checkpoints", ".lock"
 WARM_START_TRIALS = 5
+_KINDS = {
+    "trial": int, "seed": int, "epochs": int, "best_epoch": int, "seconds": float, "state": str, "validated_on": str,
+    "error": str, "hyperparameters": str,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,10 +138,17 @@ class SearchResult:
         ]
 
     def epochs(self) -> pd.DataFrame:
-        """Return the learning curves: a row per epoch of each trial."""
+        """Return the learning curves: a row per epoch of each trial.
+
+        Raises
+        ------
+        SearchError
+            When their file is damaged.
+        """
         path = self.path / EPOCHS
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return pd.DataFrame([json.loads(line) for line in lines])
+        with unreadable_as(SearchError, path):
+            lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+            return pd.DataFrame([_object(json.loads(line)) for line in lines if line])
 
 
 @contextmanager
@@ -235,7 +248,7 @@ def load_spec(path: Path) -> SearchSpec:
     """
     if not (path / SPEC).is_file():
         raise SearchError(f"{path} is not the folder of a search: it has no {SPEC}")
-    return read_spec(path / SPEC)
+    return read_spec(path / SPEC, try_out=False)
 
 
 def load_result(path: str | Path) -> SearchResult:
@@ -244,7 +257,7 @@ def load_result(path: str | Path) -> SearchResult:
     Raises
     ------
     SearchError
-        When it is no result folder, or its search has not ended.
+        When it is no result folder, one of its files is damaged, or its search has not ended.
     """
     path = Path(path).resolve()
     spec = load_spec(path)
@@ -252,28 +265,64 @@ def load_result(path: str | Path) -> SearchResult:
         raise SearchError(
             f"{path} has no {TRIALS}", f"its search has not ended, or was killed: gru4rec tune resume {path}"
         )
-    rows = pd.read_parquet(path / TRIALS).astype(object)
-    records = rows.where(rows.notna(), None).to_dict(orient="records")
-    outcome = json.loads((path / SEARCH).read_text(encoding="utf-8"))
-    confirmed = [Confirmation(**found) for found in outcome["confirmed"]]
-    trials = [_record(row, spec) for row in records]
-    return SearchResult(path, spec, trials, outcome["ended"], outcome["elapsed_s"], confirmed)
+    with unreadable_as(SearchError, path / TRIALS):
+        trials = [_record(row, spec) for row in read_table(path / TRIALS).to_pylist()]
+    with unreadable_as(SearchError, path / SEARCH):
+        ended, elapsed_s, confirmed = _outcome(json.loads(read_text(path / SEARCH)), spec)
+    return SearchResult(path, spec, trials, ended, elapsed_s, confirmed)
 
 
-def _record(row: Mapping[Any, Any], spec: SearchSpec) -> TrialRecord:
-    return TrialRecord(
-        number=int(row["trial"]),
-        seed=int(row["seed"]),
-        hyperparameters=json.loads(row["hyperparameters"]),
+def _record(row: Mapping[str, Any], spec: SearchSpec) -> TrialRecord:
+    """Return the trial of a row; raise ValueError when it is none."""
+    place = f"trial {row.get('trial')!r}"
+    for name, kind in _KINDS.items():
+        if type(row.get(name)) is not kind:
+            raise ValueError(f"{place}: {name} must be of type {kind.__name__}, got {row.get(name)!r}")
+    numbers = {name: float(value) for name, value in row.items() if is_number(value)}
+    record = TrialRecord(
+        number=row["trial"],
+        seed=row["seed"],
+        hyperparameters=_object(json.loads(row["hyperparameters"])),
         state=row["state"],
-        epochs=int(row["epochs"]),
-        best_epoch=int(row["best_epoch"]),
-        metrics={key: float(value) for key, value in row.items() if "@" in key and value is not None},
+        epochs=row["epochs"],
+        best_epoch=row["best_epoch"],
+        metrics={name: value for name, value in numbers.items() if "@" in name},
         validated_on=row["validated_on"],
-        costs={name: float(row[name]) for name in spec.objectives if name in COSTS and row.get(name) is not None},
-        seconds=float(row["seconds"]),
+        costs={name: numbers[name] for name in spec.objectives if name in COSTS and name in numbers},
+        seconds=row["seconds"],
         error=row["error"],
     )
+    for name in (spec.criterion.metric, *spec.objectives) if record.best_epoch > 0 else ():
+        if name not in record.metrics | record.costs:
+            raise ValueError(f"{place}: {name} must be a number, got {row.get(name)!r}")
+    return record
+
+
+def _outcome(content: Any, spec: SearchSpec) -> tuple[str, float, list[Confirmation]]:
+    """Return what search.json says; raise ValueError when it says something else."""
+    ended, elapsed_s, confirmed = (_object(content).get(name) for name in ("ended", "elapsed_s", "confirmed"))
+    if not (isinstance(ended, str) and is_number(elapsed_s) and isinstance(confirmed, list)):
+        raise ValueError("ended must be text, elapsed_s a number and confirmed a list")
+    return ended, float(elapsed_s), [_confirmation(_object(found), spec.criterion.metric) for found in confirmed]
+
+
+def _confirmation(found: dict[str, Any], metric: str) -> Confirmation:
+    trial, metrics = found.get("trial"), _object(found.get("metrics"))
+    good = all(isinstance(values, list) and values and all(map(_is_value, values)) for values in metrics.values())
+    if type(trial) is not int or metric not in metrics or not good:
+        raise ValueError(f"confirmed must have a trial and its {metric} with each seed, got {found!r}")
+    return Confirmation(trial, metrics)
+
+
+def _is_value(value: object) -> bool:
+    """Whether it is the metric of a trained model, NaN where the training diverged."""
+    return is_number(value) or isinstance(value, float)
+
+
+def _object(content: Any) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise ValueError(f"expected an object, got {content!r}")
+    return content
 
 
 def _dominates(one: list[float], other: list[float]) -> bool:

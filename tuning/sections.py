@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import math
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gru4rec.errors import SpecificationError, unknown_name
+from gru4rec.files import UNREADABLE, first_line, read_text, shorten
 from gru4rec.hyperparameters import Integer
+from gru4rec.numbers import is_number
+
+PROBLEMS_NAMED = 20
+DEPTH = 30
+_LONG_KEY = re.compile(rf"""(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{DEPTH}}}""")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -21,9 +27,38 @@ def read_toml(path: Path) -> dict[str, Any]:
         When it cannot be read.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SpecificationError(f"{path} cannot be read: {error}") from None
+        text = read_text(path)
+        if _LONG_KEY.search(text):  # tomllib's time grows with the square of the length
+            raise ValueError(f"a key has more than {DEPTH} parts")
+        content = tomllib.loads(text)
+        _check_depth(content)
+        return content
+    except UNREADABLE as error:
+        raise SpecificationError(f"{path} cannot be read: {first_line(error)}") from None
+
+
+def check_no_problems(problems: list[str], source: str) -> None:
+    """Raise SpecificationError with the problems found in a file, the first of very many."""
+    lines = [shorten(problem) for problem in problems[:PROBLEMS_NAMED]]
+    if len(problems) > PROBLEMS_NAMED:
+        lines.append(f"and {len(problems) - PROBLEMS_NAMED:,} more")
+    if len(lines) == 1:
+        raise SpecificationError(f"{source}: {lines[0]}")
+    if lines:
+        raise SpecificationError("\n  ".join([f"{source}: {len(problems)} problems", *lines]))
+
+
+def _check_depth(content: dict[str, Any]) -> None:
+    level: list[Any] = [content]
+    for _ in range(DEPTH):
+        level = [
+            value
+            for table in level
+            for value in (table.values() if isinstance(table, dict) else table)
+            if isinstance(value, (dict, list))
+        ]
+    if level:
+        raise ValueError(f"it is nested more than {DEPTH} levels deep")
 
 
 class Section:
@@ -61,7 +96,7 @@ class Section:
 
     def amount(self, key: str, default: float | None) -> float | None:
         value = self.values.get(key, default)
-        good = value is None or (is_number(value) and math.isfinite(value) and value >= 0)
+        good = value is None or (is_number(value) and value >= 0)
         found = self.expect(key, good, "a number >= 0", default)
         return None if found is None else float(found)
 
@@ -72,6 +107,17 @@ class Section:
         value = self.values.get(key, default)
         return self.expect(key, value is None or isinstance(value, str), "text", default)
 
+    def location(self, key: str, folder: Path) -> str | None:
+        """Return a URI as it is, and a path made absolute: `~` is the home folder, relative ones are to `folder`."""
+        text = self.text(key, None)
+        if text is None or "://" in text:
+            return text
+        try:
+            return str((folder / Path(text).expanduser()).resolve())
+        except (OSError, RuntimeError, ValueError) as error:  # no such user, a null byte, links in a circle
+            self.problems.append(f"{self.place(key)}: {text!r} is no path: {error}")
+            return None
+
     def texts(self, key: str) -> list[str]:
         value = self.values.get(key, [])
         good = isinstance(value, list) and all(isinstance(text, str) for text in value)
@@ -80,8 +126,3 @@ class Section:
     def reject_unknown(self) -> None:
         where = f" in [{self.path}]" if self.path else ""
         self.problems += [unknown_name(key, self.known, "key") + where for key in self.values if key not in self.known]
-
-
-def is_number(value: object) -> bool:
-    """Whether the value is a number, and not true or false."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -186,7 +186,7 @@ class FunctionSpace(Space):
         module, _, name = self.function.partition(":")
         try:
             function = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
+        except Exception as error:  # an import runs what stands in the module
             raise ParameterError(f"the function {self.function!r} of the space cannot be imported: {error}") from None
         if not callable(function):
             raise ParameterError(f"{self.function!r} of the space is no function, it is {function!r}")
@@ -245,7 +245,13 @@ def check_points(space: Space, count: int = 100) -> None:
         When one of them is no valid set of hyperparameters.
     """
     for seed in range(count):
-        HyperParameters.from_dict(space.suggest(RandomTrial(seed)), "space: a point of it is not valid")
+        try:
+            values = space.suggest(RandomTrial(seed))
+        except ParameterError:
+            raise
+        except Exception as error:  # a function of the user may raise anything
+            raise ParameterError(f"space: no point can be drawn from it: {type(error).__name__}: {error}") from error
+        HyperParameters.from_dict(values, "space: a point of it is not valid")
     for point in space.fitted_points():
         HyperParameters.from_dict({**space.fixed, **point}, "points")
 

@@ -9,17 +9,21 @@ from typing import Any
 
 from gru4rec.errors import ParameterError, unknown_name
 from gru4rec.hyperparameters import NAMES, domain_of
+from gru4rec.numbers import LARGEST_INTEGER, is_number
 from tuning.official_space import make_official_space
 from tuning.presets import PRESETS
-from tuning.sections import Section, is_number
+from tuning.sections import Section
 from tuning.space import Dimension, FunctionSpace, Space, Value, check_points, sort_dimensions
 
 DEFAULT_PRESET = "full"
 NONE_IN_TOML = "none"  # TOML has no null
 
 
-def parse_space(root: Section, folder: Path) -> Space:
-    """Read the space of a search; what is wrong with it is noted, with key paths, in the problems of `root`."""
+def parse_space(root: Section, folder: Path, try_out: bool = True) -> Space:
+    """Read the space of a search; what is wrong with it is noted, with key paths, in the problems of `root`.
+
+    With `try_out`, points are drawn from it, which calls the function of a space that is one.
+    """
     fixed_section, space_section = root.section("fixed"), root.section("space")
     base = _parse_base(space_section, folder)
     own = {name: value for name, value in space_section.values.items() if name not in space_section.known}
@@ -49,7 +53,7 @@ def parse_space(root: Section, folder: Path) -> Space:
         root.problems.append("space.function excludes ranges beside it: let the function suggest them")
     try:
         space = replace(base, dimensions=sort_dimensions(searched, fixed), fixed=fixed, points=points)
-        if not root.problems:
+        if try_out and not root.problems:
             check_points(space)
         return space
     except ParameterError as error:
@@ -91,6 +95,12 @@ def _parse_points(root: Section, base: Space) -> tuple[Mapping[str, Value], ...]
         for name in point
         if name not in NAMES
     ]
+    root.problems += [
+        f"points {number}: {name} must be a number, text, true or false, got {value!r}"
+        for number, point in enumerate(points, 1)
+        for name, value in point.items()
+        if not _is_plain(value)
+    ]
     return tuple(points)
 
 
@@ -101,8 +111,8 @@ def _parse_dimension(name: str, table: Any, problems: list[str]) -> Dimension | 
         problems.append(f"{place} must be a table with a type, got {table!r}")
         return None
     section = Section(table, place, problems)
-    kind = section.expect("type", table.get("type") in {"float", "int", "choice"}, "float, int or choice", None)
-    when = section.expect("when", _is_condition(table.get("when", {})), "a table of NAME = [VALUES]", {})
+    kind = section.expect("type", table.get("type") in ("float", "int", "choice"), "float, int or choice", None)
+    when = section.expect("when", _is_condition(table.get("when", {})), "a table of NAME = [PLAIN VALUES]", {})
     conditions = {condition: tuple(values) for condition, values in when.items()}
     if kind == "choice":
         options = section.expect("options", _is_options(table.get("options")), "a list of two values or more", ())
@@ -121,6 +131,8 @@ def _parse_dimension(name: str, table: Any, problems: list[str]) -> Dimension | 
             problems.append(f"{place}: low must be <= high, got low={low!r}, high={high!r}")
         if log and (low <= 0 or step is not None):
             problems.append(f"{place}: log=true needs low > 0 and no step, got low={low!r}, step={step!r}")
+        if step is not None and (high - low) / step > LARGEST_INTEGER:
+            problems.append(f"{place}: step={step!r} is too small for a range from {low!r} to {high!r}")
         if kind == "int" and not all(isinstance(value, int) for value in (low, high, step or 1)):
             problems.append(f"{place}: low, high and step of an int must be whole numbers")
     section.reject_unknown()
@@ -167,7 +179,7 @@ def _is_word(name: str, value: object) -> bool:
 
 
 def _is_step(value: object) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0)
+    return value is None or (is_number(value) and value > 0)
 
 
 def _is_options(value: object) -> bool:
@@ -175,4 +187,11 @@ def _is_options(value: object) -> bool:
 
 
 def _is_condition(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(values, list) for values in value.values())
+    return isinstance(value, dict) and all(
+        isinstance(values, list) and all(map(_is_plain, values)) for values in value.values()
+    )
+
+
+def _is_plain(value: object) -> bool:
+    """Whether the value is one that a hyperparameter can have."""
+    return isinstance(value, (str, bool)) or is_number(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +14,11 @@ import tomli_w
 
 from gru4rec.data.reading import LogFormat
 from gru4rec.errors import GRU4RecError, ParameterError, SpecificationError
+from gru4rec.files import shorten
 from gru4rec.hyperparameters import Integer
 from gru4rec.metrics import parse_metric
 from gru4rec.stopping import StoppingRule
-from tuning.sections import Section, read_toml
+from tuning.sections import Section, check_no_problems, read_toml
 from tuning.space import Space, function_space
 from tuning.space_file import parse_space, render_space
 from tuning.storage import is_uri
@@ -175,6 +177,8 @@ class SearchSpec:
         metric, _, value = self.until.partition("=")
         try:
             parse_metric(metric.strip())
+            if not math.isfinite(float(value)):
+                raise ValueError(f"{value.strip()} is not finite")
             return metric.strip(), float(value)
         except ValueError as error:
             raise SpecificationError(
@@ -186,13 +190,13 @@ class SearchSpec:
         """How many trials `confirm` trains again, and with how many seeds."""
         if self.confirm is None:
             return None
-        trials, _, seeds = self.confirm.lower().partition("x")
-        if not (trials.isdigit() and seeds.isdigit() and int(trials) > 0 and int(seeds) > 0):
+        found = re.fullmatch(r"([1-9][0-9]{0,5})[xX]([1-9][0-9]{0,5})", self.confirm)
+        if found is None:
             raise SpecificationError(f"search.confirm must be TRIALSxSEEDS such as '3x3', got {self.confirm!r}")
-        return int(trials), int(seeds)
+        return int(found[1]), int(found[2])
 
 
-def read_spec(path: str | Path, official_space: Path | None = None) -> SearchSpec:
+def read_spec(path: str | Path, official_space: Path | None = None, try_out: bool = True) -> SearchSpec:
     """Read search.toml; the paths in it are relative to its folder.
 
     Parameters
@@ -200,6 +204,9 @@ def read_spec(path: str | Path, official_space: Path | None = None) -> SearchSpe
     path : str or Path
     official_space : Path, optional
         A parameter space of the authors' GRU4Rec, which replaces [space] except for a range of `loss_fn`.
+    try_out : bool
+        Whether points are drawn from the space, which calls the function of a space that is one: not for files of
+        strangers.
 
     Raises
     ------
@@ -212,10 +219,10 @@ def read_spec(path: str | Path, official_space: Path | None = None) -> SearchSpe
         before = content.get("space")
         loss = {"loss_fn": before["loss_fn"]} if isinstance(before, dict) and "loss_fn" in before else {}
         content["space"] = {"official": str(official_space.resolve()), **loss}
-    return parse_spec(content, path.name, path.resolve().parent)
+    return parse_spec(content, path.name, path.resolve().parent, try_out)
 
 
-def parse_spec(content: Mapping[str, Any], source: str, folder: Path) -> SearchSpec:
+def parse_spec(content: Mapping[str, Any], source: str, folder: Path, try_out: bool = True) -> SearchSpec:
     """Turn the content of a search.toml into a specification; see `read_spec`."""
     problems: list[str] = []
     root = Section(content, "", problems)
@@ -243,18 +250,16 @@ def parse_spec(content: Mapping[str, Any], source: str, folder: Path) -> SearchS
     metric = stopping.text("metric", "recall@20")
     patience = stopping.number("max_iter_no_change", 3, Integer(1))
     min_improvement = stopping.amount("min_improvement", 0.0)
-    space = parse_space(root, folder)
+    space = parse_space(root, folder, try_out)
     for section in (root, search, stopping):
         section.reject_unknown()
-    if not problems:
-        try:
-            criterion = StoppingRule(str(metric), int(patience), float(min_improvement or 0.0))
-            return SearchSpec(space=space, data=data, criterion=criterion, **settings)
-        except GRU4RecError as error:
-            problems.append(str(error) if isinstance(error, SpecificationError) else f"stopping: {error}")
-    if len(problems) == 1:
-        raise SpecificationError(f"{source}: {problems[0]}")
-    raise SpecificationError("\n  ".join([f"{source}: {len(problems)} problems", *problems]))
+    check_no_problems(problems, source)
+    try:
+        criterion = StoppingRule(str(metric), int(patience), float(min_improvement or 0.0))
+        return SearchSpec(space=space, data=data, criterion=criterion, **settings)
+    except GRU4RecError as error:
+        place = source if isinstance(error, SpecificationError) else f"{source}: stopping"
+        raise SpecificationError(f"{place}: {shorten(str(error))}") from None
 
 
 def render_spec(spec: SearchSpec) -> str:

@@ -44,9 +44,9 @@ def parse_settings(section: Section, folder: Path) -> AddressSettings:
             f"{section.place('dashboard')} must be the URL of the head's dashboard, such as http://127.0.0.1:8265, "
             f"got {dashboard!r}"
         )
-    token_path = section.text("token_path", None)
+    token_path = section.location("token_path", folder)
     section.reject_unknown()
-    return AddressSettings(str(dashboard), folder / Path(token_path).expanduser() if token_path else None)
+    return AddressSettings(str(dashboard), Path(token_path) if token_path else None)
 
 
 def make_backend(spec: ClusterSpec) -> RunningCluster:

@@ -113,7 +113,7 @@ def parse_settings(section: Section, folder: Path) -> RayUpSettings:
         return RayUpSettings(str(provider))
     values: dict[str, Any] = {name: section.text(name, None) for name in (*NEEDED[provider], *TEXTS[provider])}
     values |= {name: tuple(section.texts(name)) for name in LISTS[provider]}
-    values |= {name: str(folder / Path(values[name]).expanduser()) for name in PATHS if values.get(name)}
+    values |= {name: section.location(name, folder) for name in PATHS if values.get(name)}
     values["ssh_user"] = section.text("ssh_user", "" if provider == LOCAL else "ubuntu")
     values["ssh_proxy_command"] = section.text("ssh_proxy_command", None)
     values["setup_commands"] = tuple(section.texts("setup_commands"))

@@ -9,11 +9,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet
 
-from gru4rec.data.reading import DELIMITERS, native_ids
+from gru4rec.data.parquet_files import read_schema, read_table
+from gru4rec.data.reading import COLUMNS_NAMED, DELIMITERS, native_ids
 from gru4rec.data.sessions import AnyArray, IntArray, ItemVocabulary
+from gru4rec.data.text_files import read_header
 from gru4rec.errors import DataError
+from gru4rec.files import unreadable_as
 
 COLUMNS = ("iid", "item_id")
 
@@ -40,8 +42,9 @@ def read_item_ids(path: str | Path, num_items: int) -> ItemVocabulary:
         When the file cannot be read, lacks a column or a value, or is not a complete one-to-one mapping.
     """
     path = Path(path)
-    table = _read_table(path)
-    columns = [_as_text(table, name, path) for name in COLUMNS]
+    with unreadable_as(DataError, path.name):
+        table = _read_table(path)
+        columns = [_as_text(table[name].combine_chunks(), name, path) for name in COLUMNS]
     index, problems = _item_index(columns[0], num_items)
     item_ids = native_ids(columns[1])
     if not problems:
@@ -57,26 +60,31 @@ def _read_table(path: Path) -> pa.Table:
     kind = path.suffix.lower()
     if kind not in {".parquet", *DELIMITERS}:
         raise DataError(f"{path.name} is not a .csv, .tsv or .parquet file")
-    try:
-        if kind == ".parquet":
-            return pa.parquet.read_table(path)
-        parsing = pa.csv.ParseOptions(delimiter=DELIMITERS[kind], newlines_in_values=True)
-        conversion = pa.csv.ConvertOptions(
-            column_types=dict.fromkeys(COLUMNS, pa.string()), null_values=[""], strings_can_be_null=True
-        )
-        return pa.csv.read_csv(path, parse_options=parsing, convert_options=conversion)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path.name} cannot be read: {str(error).splitlines()[0]}") from None
+    if kind == ".parquet":
+        _check_columns(read_schema(path).names, path)
+        return read_table(path, list(COLUMNS))
+    _check_columns(read_header(path, DELIMITERS[kind]), path)
+    parsing = pa.csv.ParseOptions(delimiter=DELIMITERS[kind], newlines_in_values=True)
+    conversion = pa.csv.ConvertOptions(
+        include_columns=COLUMNS,
+        column_types=dict.fromkeys(COLUMNS, pa.string()),
+        null_values=[""],
+        strings_can_be_null=True,
+    )
+    return pa.csv.read_csv(path, parse_options=parsing, convert_options=conversion)
 
 
-def _as_text(table: pa.Table, name: str, path: Path) -> pa.Array:
-    found = table.column_names
-    if found.count(name) != 1:
-        listed = ", ".join(found)
-        raise DataError(
-            f"{path.name} must have one column {name!r} (found: {listed})", f"name its columns {' and '.join(COLUMNS)}"
-        )
-    column = table[name].combine_chunks()
+def _check_columns(found: list[str], path: Path) -> None:
+    for name in COLUMNS:
+        if found.count(name) != 1:
+            listed = ", ".join(found[:COLUMNS_NAMED])
+            raise DataError(
+                f"{path.name} must have one column {name!r} (found: {listed})",
+                f"name its columns {' and '.join(COLUMNS)}",
+            )
+
+
+def _as_text(column: pa.Array, name: str, path: Path) -> pa.Array:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if not (

@@ -16,14 +16,17 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet
 
+from gru4rec.data.parquet_files import open_parquet, read_schema
 from gru4rec.data.sessions import AnyArray, IndexArray, ItemVocabulary, Sessions, order_events
 from gru4rec.data.text_files import read_header, record_line, text_batches
 from gru4rec.errors import DataError, ParameterError
+from gru4rec.files import unreadable_as
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 BATCH_ROWS = 2**17
+TIME_CHARACTERS = 200
+COLUMNS_NAMED = 50  # in a message
 SECONDS_PER_UNIT = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
@@ -100,9 +103,13 @@ def read_log(source: str | Path | pd.DataFrame, log_format: LogFormat = DEFAULT_
         When the file cannot be read, is empty, lacks a column, or holds a missing id or an unreadable time.
     """
     if isinstance(source, pd.DataFrame):
-        columns, place = _columns(_frame_batches(source, log_format)), _Place("DataFrame")
-    else:
-        columns, place = _columns_of_file(Path(source), log_format)
+        return _sessions(*_columns_of_frame(source, log_format), log_format)
+    path = Path(source)
+    with unreadable_as(DataError, path.name):
+        return _sessions(*_columns_of_file(path, log_format), log_format)
+
+
+def _sessions(columns: list[list[pa.Array]], place: _Place, log_format: LogFormat) -> Sessions:
     if sum(map(len, columns[-1])) == 0:
         raise DataError(f"{place.name} has no events")
     sessions, session_ids = _ids(_taken(columns), log_format.session_key, place)
@@ -121,7 +128,7 @@ def read_log(source: str | Path | pd.DataFrame, log_format: LogFormat = DEFAULT_
     )
 
 
-def _frame_batches(frame: pd.DataFrame, log_format: LogFormat) -> _Batches:
+def _columns_of_frame(frame: pd.DataFrame, log_format: LogFormat) -> tuple[list[list[pa.Array]], _Place]:
     _check_columns(list(frame.columns), log_format, "DataFrame")
     try:
         table = pa.Table.from_pandas(frame[log_format.columns], preserve_index=False)
@@ -131,7 +138,8 @@ def _frame_batches(frame: pd.DataFrame, log_format: LogFormat) -> _Batches:
         raise DataError(
             f"DataFrame: a column mixes types: {'; '.join(map(str, error.args))}", "make it all text or all numbers"
         ) from None
-    return lambda: _encoded(table.to_batches(BATCH_ROWS), log_format)
+    _check_kinds(table.schema, log_format, "DataFrame")
+    return _columns(lambda: _encoded(table.to_batches(BATCH_ROWS), log_format, "DataFrame")), _Place("DataFrame")
 
 
 def _columns_of_file(path: Path, log_format: LogFormat) -> tuple[list[list[pa.Array]], _Place]:
@@ -141,46 +149,69 @@ def _columns_of_file(path: Path, log_format: LogFormat) -> tuple[list[list[pa.Ar
         raise DataError(f"{path} does not exist or is not a file")
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty")
-    try:
-        if kind == ".parquet":
-            _check_columns(pa.parquet.read_schema(path).names, log_format, path.name)
-            return _columns(lambda: _parquet_batches(path, log_format)), _Place(path.name)
-        if kind in DELIMITERS:
-            text_file = (path, DELIMITERS[kind])
-            _check_columns(read_header(*text_file), log_format, path.name)
-            return _columns(lambda: text_batches(*text_file, log_format.columns)), _Place(path.name, text_file)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path.name} cannot be read: {str(error).splitlines()[0]}") from None
+    if kind == ".parquet":
+        schema = read_schema(path)
+        _check_columns(schema.names, log_format, path.name)
+        _check_kinds(schema, log_format, path.name)
+        return _columns(lambda: _parquet_batches(path, log_format)), _Place(path.name)
+    if kind in DELIMITERS:
+        text_file = (path, DELIMITERS[kind])
+        _check_columns(read_header(*text_file), log_format, path.name)
+        return _columns(lambda: text_batches(*text_file, log_format.columns)), _Place(path.name, text_file)
     raise DataError(f"{path.name} is not a .csv, .tsv or .parquet file")
 
 
 def _parquet_batches(path: Path, log_format: LogFormat) -> Iterator[list[pa.Array]]:
-    with pa.parquet.ParquetFile(path) as file:
-        yield from _encoded(file.iter_batches(BATCH_ROWS, columns=log_format.columns), log_format)
+    with open_parquet(path, log_format.columns) as file:
+        yield from _encoded(file.iter_batches(BATCH_ROWS, columns=log_format.columns), log_format, path.name)
 
 
 def _check_columns(found: list[str], log_format: LogFormat, name: str) -> None:
     for key, flag in zip(log_format.columns, ("--session-key", "--item-key", "--time-key"), strict=True):
         if key not in found:
-            listed = ", ".join(map(str, found))
+            listed = ", ".join(map(str, found[:COLUMNS_NAMED])) + ", ..." * (len(found) > COLUMNS_NAMED)
             raise DataError(f"{name} has no column {key!r} (found: {listed})", f"say which it is with {flag}")
         if found.count(key) > 1:
             raise DataError(f"{name} has {found.count(key)} columns {key!r}", "rename or drop all but one")
 
 
-def _encoded(batches: Iterable[pa.RecordBatch], log_format: LogFormat) -> Iterator[list[pa.Array]]:
+def _check_kinds(schema: pa.Schema, log_format: LogFormat, name: str) -> None:
+    """Refuse columns that hold something else, before they are read."""
+    for key in log_format.columns:
+        kind, types = schema.field(key).type, pa.types
+        plain = kind.value_type if types.is_dictionary(kind) else kind
+        known = types.is_integer(plain) or types.is_floating(plain) or _is_text(plain) or types.is_null(plain)
+        if key != log_format.time_key and not known:
+            raise DataError(f"{name}: {key} must hold integers or text, got {kind}")
+        if not (known or types.is_timestamp(plain) or types.is_date(plain)):
+            raise DataError(f"{name}: {key} must hold numbers, ISO 8601 text or timestamps, got {kind}")
+
+
+def _encoded(batches: Iterable[pa.RecordBatch], log_format: LogFormat, name: str) -> Iterator[list[pa.Array]]:
     """Yield sessions, items and times of each batch, ids as codes into a dictionary of the batch."""
     for batch in batches:
-        *ids, times = (batch.column(name) for name in log_format.columns)
-        yield [*map(_encode, ids), times]
+        *ids, times = (batch.column(key) for key in log_format.columns)
+        yield [*map(_encode, ids), _written_out(times, f"{name}: {log_format.time_key}")]
 
 
 def _encode(column: pa.Array) -> pa.Array:
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()  # its dictionary may have ids that do not occur
-    kind = column.type
-    known = pa.types.is_integer(kind) or pa.types.is_floating(kind) or _is_text(kind)
-    return column.dictionary_encode() if known else column
+    if not pa.types.is_dictionary(column.type):
+        return column if pa.types.is_null(column.type) else column.dictionary_encode()
+    if column.dictionary.null_count:
+        return column.dictionary_decode().dictionary_encode()
+    used = column.indices.dictionary_encode()  # the dictionary may have ids that do not occur
+    return pa.DictionaryArray.from_arrays(used.indices, column.dictionary.take(used.dictionary))
+
+
+def _written_out(times: pa.Array, place: str) -> pa.Array:
+    """Return times that are codes into a dictionary as they are without one."""
+    if not pa.types.is_dictionary(times.type):
+        return times
+    if _is_text(times.type.value_type):
+        longest = pc.max(pc.binary_length(times.dictionary)).as_py() or 0
+        if longest > TIME_CHARACTERS:  # repeated by a short code, it would fill the memory
+            raise DataError(f"{place} has a text of {longest:,} bytes, which is no time")
+    return times.dictionary_decode()
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -234,8 +265,6 @@ def _ids(column: pa.ChunkedArray, name: str, place: _Place) -> tuple[IndexArray,
     if column.null_count:
         position = _first(pc.is_null(column))
         raise DataError(f"{place.row(position)}: {name} is missing", "drop such rows or give them an id")
-    if not pa.types.is_dictionary(column.type):
-        raise DataError(f"{place.name}: {name} must hold integers or text, got {column.type}")
     ids = pa.chunked_array([chunk.dictionary for chunk in column.chunks])
     if pa.types.is_floating(ids.type):
         _check_whole_numbers(ids.to_numpy(), column, name, place)

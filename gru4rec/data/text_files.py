@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.csv
 
 from gru4rec.errors import DataError
+from gru4rec.files import check_expansion
 
+COMPRESSED = (".gz", ".bz2", ".zst")
 BLOCK_BYTES = 2**22
 
 
@@ -26,12 +29,13 @@ def read_header(path: Path, delimiter: str) -> list[str]:
     Raises
     ------
     DataError
-        When a record has not as many fields as the header.
-    ArrowInvalid
-        When the file is no text of this kind.
+        When there is none, it is far too long, or the content is out of proportion to a compressed file.
+    OSError
+        When the file cannot be read or decompressed.
     """
-    with _ragged_rows_named(path, delimiter), pa.csv.open_csv(path, parse_options=_parsing(delimiter)) as reader:
-        return list(reader.schema.names)
+    for _, header in _records(path, delimiter):
+        return header
+    raise DataError(f"{path.name} cannot be read: it has no header")
 
 
 def text_batches(path: Path, delimiter: str, columns: list[str]) -> Iterator[list[pa.Array]]:
@@ -52,9 +56,11 @@ def text_batches(path: Path, delimiter: str, columns: list[str]) -> Iterator[lis
         include_columns=columns, column_types=types, null_values=["", "nan", "NaN"], strings_can_be_null=True
     )
     blocks = pa.csv.ReadOptions(block_size=BLOCK_BYTES)
+    parsing = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     with (
         _ragged_rows_named(path, delimiter),
-        pa.csv.open_csv(path, blocks, _parsing(delimiter), conversion) as reader,
+        _open(path) as content,
+        pa.csv.open_csv(content, blocks, parsing, conversion) as reader,
     ):
         for batch in reader:
             yield batch.columns
@@ -62,12 +68,8 @@ def text_batches(path: Path, delimiter: str, columns: list[str]) -> Iterator[lis
 
 def record_line(path: Path, delimiter: str, position: int) -> int:
     """Return the line on which a record begins; the first one after the header has position 0."""
-    line, _ = next(islice(_records(path, delimiter), position + 1, None))
+    line, _ = next(islice(_records(path, delimiter), position + 1, None), (position + 2, []))
     return line
-
-
-def _parsing(delimiter: str) -> pa.csv.ParseOptions:
-    return pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
 
 
 @contextmanager
@@ -91,13 +93,46 @@ def _check_widths(path: Path, delimiter: str) -> None:
 
 def _records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield each record, the header first, with the line on which it begins; blank lines are none."""
-    with (
-        pa.input_stream(path) as stream,
-        io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline="") as text,
-    ):
-        reader = csv.reader(text, delimiter=delimiter)
-        line = 1
-        for fields in reader:
-            if fields:
-                yield line, fields
-            line = reader.line_num + 1
+    line = 1
+    with _open(path) as content, io.TextIOWrapper(content, "utf-8-sig", errors="replace", newline="") as text:
+        reader = csv.reader(_lines(text, path), delimiter=delimiter)
+        try:
+            for fields in reader:
+                if fields:
+                    yield line, fields
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise DataError(f"{path.name}: row {line}: {error}") from None
+
+
+def _lines(text: io.TextIOWrapper, path: Path) -> Iterator[str]:
+    while line := text.readline(BLOCK_BYTES):
+        if len(line) == BLOCK_BYTES:
+            raise DataError(f"{path.name} has a line of more than {BLOCK_BYTES:,} characters")
+        yield line
+
+
+def _open(path: Path) -> IO[bytes]:
+    stream: IO[bytes] = pa.input_stream(path)
+    return stream if path.suffix not in COMPRESSED else io.BufferedReader(_Decompressed(stream, path), BLOCK_BYTES)
+
+
+class _Decompressed(io.RawIOBase):
+    """The content of a compressed file, as far as it is in proportion to the file's size."""
+
+    def __init__(self, stream: IO[bytes], path: Path) -> None:
+        self._stream, self._path, self._count = stream, path, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._stream.read(len(buffer))
+        self._count += len(content)
+        check_expansion(self._path, self._count)
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()

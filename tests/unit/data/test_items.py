@@ -98,7 +98,7 @@ def test_numbers_with_a_point_are_no_ids(tmp_path):
     [
         ("items.csv", None, "{path} does not exist or is not a file"),
         ("items.txt", b"iid,item_id\n", "items.txt is not a .csv, .tsv or .parquet file"),
-        ("items.csv", b"", "items.csv cannot be read: Empty CSV file"),
+        ("items.csv", b"", "items.csv cannot be read: it has no header"),
         ("items.csv", b"iid,item_id\n0,a,b\n", "items.csv cannot be read: CSV parse error: Expected 2 columns, got 3"),
         ("items.csv", b"iid,item_id\n0,\xff\n", "items.csv cannot be read: "),
         ("items.parquet", b"iid,item_id\n0,a\n", "items.parquet cannot be read: "),
