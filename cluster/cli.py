@@ -101,9 +101,12 @@ def doctor(cluster_file: Path | None, search_file: Path | None, storage: str, as
 @click.argument("cluster_file", metavar="CLUSTER", type=FILE)
 @click.argument("search_file", metavar="SEARCH", type=FILE)
 @click.option("--id", "submission_id", help="Name of the submission; default: the cluster's name and the time.")
+@click.option("--resume", is_flag=True, help="Go on with the search of that --id, whose process or head was lost.")
 @click.option("--detach", is_flag=True, help="Do not follow it.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and what it would cost; submit nothing.")
-def submit(cluster_file: Path, search_file: Path, submission_id: str | None, detach: bool, dry_run: bool) -> None:
+def submit(
+    cluster_file: Path, search_file: Path, submission_id: str | None, resume: bool, detach: bool, dry_run: bool
+) -> None:
     """Hand the search of the file SEARCH (search.toml) over to the cluster of the file CLUSTER (cluster.toml).
 
     The search goes on when this command, or this machine, ends.
@@ -113,7 +116,7 @@ def submit(cluster_file: Path, search_file: Path, submission_id: str | None, det
     if dry_run:
         _estimate(cluster_file, search_file)
         return
-    job = submit_search(cluster_file, search_file, submission_id, on_stage=note, on_checks=_note_failed)
+    job = submit_search(cluster_file, search_file, submission_id, resume=resume, on_stage=note, on_checks=_note_failed)
     click.echo(job.id)
     if not detach:
         _follow(job)

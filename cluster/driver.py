@@ -1,7 +1,8 @@
 """A search on the cluster's side: `python -m cluster.driver` in the working folder of a submission.
 
 Reads search.toml and submission.json, tells on standard output what happens (`cluster.events`), and leaves the result
-folder in the cluster's storage under the submission's id.
+folder in the cluster's storage under the submission's id. A search that is there already, because its process or its
+head died, goes on.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from cluster.package import ORDER, SEARCH
 from gru4rec.errors import ClusterError, GRU4RecError
 from gru4rec.files import file_digest
 from tuning.budget import INTERRUPTED
-from tuning.journal import EPOCHS
+from tuning.fingerprint import FINGERPRINT, make_fingerprint, write_fingerprint
+from tuning.journal import EPOCHS, PastTrial
 from tuning.progress import Progress
 from tuning.ray_runtime import Place, connect
-from tuning.result import BEST, SearchResult, result_folder
-from tuning.search import make_task, read_data, search_into
+from tuning.result import BEST, CHECKPOINTS, SearchResult, result_folder
+from tuning.search import SearchData, make_task, read_data, search_into, taken_up
+from tuning.signals import Terminated
 from tuning.spec import SearchSpec, read_spec
 from tuning.storage import Storage
 
@@ -48,6 +51,9 @@ def main() -> None:
         sys.exit(error.exit_code)
     except OSError as error:
         tell(PROBLEM, str(error))
+        raise
+    except Terminated:
+        tell(PROBLEM, "terminated; gru4rec cluster submit --resume goes on")
         raise
     except KeyboardInterrupt:
         tell(PROBLEM, "interrupted before any epoch was trained")
@@ -69,10 +75,10 @@ def run_search(spec: SearchSpec, order: dict[str, Any]) -> SearchResult:
     task = make_task(spec, data)
     watch = NodeWatch(spec)
     watch.start()
-    place = Place("auto", order["slots"], storage.join(order["id"], "ray"))
-    with stored_folder(storage, order["id"]) as folder, result_folder(folder, spec) as path:
+    place = Place("auto", order["slots"], storage.join(order["id"], CHECKPOINTS))
+    with stored_folder(storage, order["id"]) as path, begun_or_new(path, spec, data) as past:
         result = search_into(
-            path, spec, data, task, place, on_progress=Throttled(), on_stage=lambda text: tell(STAGE, text)
+            path, spec, data, task, place, past, on_progress=Throttled(), on_stage=lambda text: tell(STAGE, text)
         )
         lines = (path / EPOCHS).read_text(encoding="utf-8").splitlines()
         account = make_account(watch.stop(), map(json.loads, lines), order["prices"], order["currency"])
@@ -97,6 +103,19 @@ class Throttled:
 
 
 @contextmanager
+def begun_or_new(path: Path, spec: SearchSpec, data: SearchData) -> Iterator[list[PastTrial]]:
+    """Take up the search that is in the folder, or make the folder of a new one; yield what is known of its trials."""
+    if (path / FINGERPRINT).exists():
+        tell(STAGE, "going on with the search that is there")
+        with taken_up(path, spec, data) as past:
+            yield past
+    else:
+        with result_folder(path, spec):
+            write_fingerprint(path, make_fingerprint(spec, data))
+            yield []
+
+
+@contextmanager
 def stored_folder(storage: Storage, name: str) -> Iterator[Path]:
     """Yield the folder `name` of the storage, or one of this machine whose files are copied there again and again."""
     if storage.folder is not None:
@@ -104,6 +123,8 @@ def stored_folder(storage: Storage, name: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="gru4rec-") as temporary:
         copies = Copies(Path(temporary) / name, storage, name)
+        for file in storage.names(name):
+            storage.download(f"{name}/{file}", copies.folder / file)
         thread = threading.Thread(target=copies.keep_up, daemon=True)
         thread.start()
         try:

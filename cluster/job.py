@@ -128,6 +128,7 @@ def submit(
     search: str | Path | SearchSpec,
     submission_id: str | None = None,
     *,
+    resume: bool = False,
     on_stage: Say = _silent,
     on_checks: Callable[[list[Check]], None] | None = None,
 ) -> Job:
@@ -141,6 +142,9 @@ def submit(
         A search.toml, or its content.
     submission_id : str, optional
         Letters, digits, - and _; by default made of the cluster's name and the time.
+    resume : bool
+        Go on with the search of that id, whose process or head was lost or which was stopped; the results stay where
+        they are, also when the cluster is a new one.
     on_stage, on_checks : callable, optional
         Told what is done, and what the checks found.
 
@@ -155,12 +159,14 @@ def submit(
     search_spec = search if isinstance(search, SearchSpec) else read_spec(search)
     if search_spec.data is None:
         raise SpecificationError("search.toml has no [data]: name train and validation logs")
+    if resume and submission_id is None:
+        raise SpecificationError("to go on with a search its id is needed")
     submission_id = submission_id or f"{cluster_spec.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     if not ID.fullmatch(submission_id):
         raise SpecificationError(f"a submission's id is of letters, digits, - and _, 63 at most, got {submission_id!r}")
     record = submission_record(submission_id)
-    if record.exists():
-        raise ClusterError(f"submission {submission_id} exists already", "choose another id")
+    if record.exists() and not resume:
+        raise ClusterError(f"submission {submission_id} exists already", "choose another id, or resume it")
     with make_backend(cluster_spec).jobs() as jobs, tempfile.TemporaryDirectory(prefix="gru4rec-") as temporary:
         folder = Path(temporary)
         make_folder(folder)
@@ -168,6 +174,8 @@ def submit(
             on_stage("checking the cluster")
             _refuse_failed(examine_ray(jobs, cluster_spec, search_spec, folder), on_checks)
         submission = pack_search(folder, cluster_spec, search_spec, submission_id, on_stage)
+        if resume:
+            jobs.forget(submission_id)
         on_stage(f"submitting {submission_id}: {folder_bytes(folder) / 1e6:.1f} MB of code and data")
         jobs.submit(submission)
     with atomic_file(record) as file:

@@ -64,3 +64,12 @@ class Jobs(Protocol):
 
     def stop(self, submission_id: str) -> None:
         """Ask it to end; a search exports the best model so far."""
+
+    def forget(self, submission_id: str) -> None:
+        """Free an id for another use; nothing happens when it is not known there.
+
+        Raises
+        ------
+        ClusterError
+            When the submission has not ended.
+        """

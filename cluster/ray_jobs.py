@@ -132,6 +132,14 @@ class RayJobs:
                     raise ClusterError(f"the connection to {self._url} is lost: {error}") from None
             time.sleep(SECONDS_BETWEEN_TRIES)
 
+    def forget(self, submission_id: str) -> None:
+        with self._told(submission_id):
+            if all(job.submission_id != submission_id for job in self._client.list_jobs()):
+                return
+            if STATES[self._client.get_job_status(submission_id)] not in ENDED:
+                raise ClusterError(f"submission {submission_id} has not ended", "wait for it, or stop it")
+            self._client.delete_job(submission_id)
+
     def stop(self, submission_id: str) -> None:
         with self._told(submission_id):
             self._client.stop_job(submission_id)

@@ -8,7 +8,8 @@
     ├── ModelFolderError      a model folder or file that is damaged or unknown    exit 1
     ├── DivergedError         training whose loss left the finite numbers          exit 1
     ├── SearchError           a search that failed                                 exit 1
-    │   └── SpecificationError    a search.toml that cannot be run                 exit 2
+    │   ├── SpecificationError    a search.toml that cannot be run                 exit 2
+    │   └── StorageError          a folder or URI that cannot be read or written   exit 1
     └── ClusterError          a cluster that is unreachable or unfit               exit 3
 """
 

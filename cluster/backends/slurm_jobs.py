@@ -113,6 +113,15 @@ class SlurmJobs:
         if self.state(submission_id) == RUNNING:
             run_command(["scancel", "--batch", "--signal=USR1", job])
 
+    def forget(self, submission_id: str) -> None:
+        """Remove the folder of a submission that has ended."""
+        files = SubmissionFolder(self.spec.storage_path, submission_id)
+        if not files.job_id.exists():
+            return
+        if self.state(submission_id) not in ENDED:
+            raise ClusterError(f"submission {submission_id} has not ended", "wait for it, or stop it")
+        shutil.rmtree(files.folder)
+
     def _known(self, submission_id: str) -> SubmissionFolder:
         files = SubmissionFolder(self.spec.storage_path, submission_id)
         if not SUBMISSION_ID.fullmatch(submission_id) or not files.job_id.exists():
