@@ -5,8 +5,8 @@
 Four measurements, in CPU seconds of the driver where not said otherwise:
 
 - Whole searches on simulated slots, three trials for each slot: the recorded curves on virtual time of replay.py, but
-  the searcher proposes for itself, and a trial replays a curve that its seed picks. All defaults of a search, snapshots
-  and totals included. Once with random suggestions up to the largest number of slots, once with TPE, which alone takes
+  the searcher proposes for itself, and a trial replays a curve that its seed picks. All defaults of a search, journal and
+  totals included. Once with random suggestions up to the largest number of slots, once with TPE, which alone takes
   most of the time, up to where that is bearable. Each search runs in a process of its own.
 - What TPE takes for one suggestion after so many trials, a quarter of them running. The mean over a search's trials
   stands in where the whole search with TPE was not run; where both were, they can be compared.
@@ -40,7 +40,6 @@ import optuna
 import ray
 import torch
 from curves import Curve, median, read_curves
-from ray.tune.execution.tune_controller import TuneController
 from replay import Replay, small_ray
 from small_cluster import SESSIONS, measure_placing, measure_store
 from tiny_trials import Holder
@@ -66,7 +65,6 @@ NODES, SLOTS_OF_NODE = 5, 8
 PARTS = {
     "suggest": (OptunaSearcher, "suggest"),
     "log": (SearchLog, "on_trial_result"),
-    "snapshots": (TuneController, "save_to_dir"),
 }
 
 
@@ -125,7 +123,7 @@ def _simulate(slots: int, tpe: bool, seed: int) -> dict[str, Any]:
     replay = Replay(slots)
     replay.curves = CurvesInTurn(read_curves(CURVES).random)
     with timed_parts() as spent:
-        replayed = replay.run(spec, searcher, make_scheduler(spec), snapshots=True, totals=True)
+        replayed = replay.run(spec, searcher, make_scheduler(spec), totals=True)
     trials, reports = len(replayed.starts), len(replayed.reports)
     rest = replayed.controller_s - sum(spent.values())
     return {
@@ -134,7 +132,6 @@ def _simulate(slots: int, tpe: bool, seed: int) -> dict[str, Any]:
         "reports": reports,
         "suggest ms/trial": 1000 * spent["suggest"] / trials,
         "log ms/report": 1000 * spent["log"] / reports,
-        "snapshots": 1000 * spent["snapshots"] / reports,
         "Ray": 1000 * rest / reports,
         "ms/report": 1000 * replayed.controller_s / reports,
         "ms/trial": 1000 * replayed.controller_s / trials,

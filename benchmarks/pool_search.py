@@ -48,6 +48,9 @@ class PoolRandom(Searcher):  # type: ignore[misc]  # Ray has no types
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Learn nothing."""
 
+    def settle(self, number: int, again: bool) -> None:
+        """Nothing fails in a replay."""
+
     def save(self, checkpoint_path: str) -> None:
         """Save nothing."""
 

@@ -13,6 +13,7 @@ to the clock, so that it holds the workers up when it is too slow for them.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import sys
@@ -36,7 +37,6 @@ from tuning.spec import SearchSpec
 from tuning.trainable import TrialTask
 
 CONTROLLER = "ray.tune.execution.tune_controller"
-NO_SNAPSHOTS = "1e12"
 
 
 @dataclass(frozen=True)
@@ -165,9 +165,7 @@ class Replay:
         """Say which curve a trial with this seed replays."""
         self.curves[seed] = curve
 
-    def run(
-        self, spec: SearchSpec, searcher: Any, scheduler: Any, snapshots: bool = False, totals: bool = False
-    ) -> Replayed:
+    def run(self, spec: SearchSpec, searcher: Any, scheduler: Any, totals: bool = False) -> Replayed:
         """Run `tuning.search.run_trials` with this searcher and scheduler.
 
         Parameters
@@ -175,15 +173,14 @@ class Replay:
         spec : SearchSpec
         searcher, scheduler : object
             As Ray takes them.
-        snapshots : bool
-            Let Ray write its snapshots, as often as it would in virtual time.
         totals : bool
             Compute the totals that the command line shows, after every report.
         """
+        spec = dataclasses.replace(spec, checkpoint_every=sys.maxsize)  # what is replayed has no state
         logs: Any = SimpleNamespace(num_items=sys.maxsize)
         task = TrialTask(logs, logs, None, 1, (METRIC,), (), spec.criterion, spec.max_epochs, 1, "cpu")
         replayed = Replayed(self._workers)
-        with self._patched(searcher, scheduler, snapshots), tempfile.TemporaryDirectory() as folder:
+        with self._patched(searcher, scheduler), tempfile.TemporaryDirectory() as folder:
             noted = _Notes(replayed, self.clock)
             with mock.patch("tuning.search.SearchLog", noted.log_class()):
                 slots: Any = FixedSlots(self._workers)
@@ -193,20 +190,17 @@ class Replay:
         return replayed
 
     @contextmanager
-    def _patched(self, searcher: Any, scheduler: Any, snapshots: bool) -> Iterator[None]:
+    def _patched(self, searcher: Any, scheduler: Any) -> Iterator[None]:
         replaced: dict[str, Any] = {
             f"{CONTROLLER}.RayActorManager": self._make_manager,
             "tuning.search.make_searcher": lambda *_, **__: searcher,
             "tuning.search.make_scheduler": lambda *_, **__: scheduler,
             "tuning.trainable.Trainer": lambda *_, seed, **__: _Trainer(self, seed),
             "tuning.trainable.run_epoch": lambda trainer, *_: trainer.run_epoch(),
-            "ray.tune.execution.experiment_state.time": SimpleNamespace(monotonic=lambda: self.clock.now),
         }
         with ExitStack() as stack:
             for name, value in replaced.items():
                 stack.enter_context(mock.patch(name, value))
-            environment = {} if snapshots else {"TUNE_GLOBAL_CHECKPOINT_S": NO_SNAPSHOTS}
-            stack.enter_context(mock.patch.dict(os.environ, environment))
             yield
 
     def _make_manager(self, resource_manager: Any) -> ReplayActorManager:
@@ -235,7 +229,7 @@ class _Notes:
 
         class NotingLog(progress.SearchLog):
             def __reduce__(self) -> tuple[Any, ...]:
-                return progress.SearchLog, (self._spec, self._epochs_file)
+                return progress.SearchLog, (self._spec, self._folder, self._journal)
 
             def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
                 super().on_trial_start(iteration, trials, trial, **info)

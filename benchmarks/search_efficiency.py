@@ -104,7 +104,7 @@ def official(replay: Replay, pool: Pool, seed: int) -> Search:
         seed=seed, n_startup_trials=OFFICIAL_STARTUP_TRIALS, multivariate=False, constant_liar=False
     )
     study = optuna.create_study(sampler=sampler, direction="maximize")
-    searcher = LastValueSearcher(BARE_SPACE, study, [METRIC], spec.max_epochs, seed)
+    searcher = LastValueSearcher(spec, study)
     _snap(study, replay, spec, pool.random)
     return spec, searcher, FIFOScheduler()
 
@@ -174,7 +174,7 @@ def _scale_here(pool: Pool, workers: int, seed: int) -> dict[str, Any]:
         replay = Replay(workers)
         spec = SearchSpec(BARE_SPACE, trials=max(200, 4 * workers), seed=seed)
         search = _ours(replay, spec, pool.random, reuse=True)
-        replayed, growth = peak_growth(lambda: replay.run(*search, snapshots=True, totals=True))
+        replayed, growth = peak_growth(lambda: replay.run(*search, totals=True))
     return {
         "workers": workers,
         "seed": seed,

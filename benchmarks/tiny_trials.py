@@ -17,7 +17,7 @@ EPOCHS = 3
 class WaitingTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
     """Reports as `tuning.trainable.GRU4RecTrainable` does, and when its epochs began and ended."""
 
-    def setup(self, config: dict[str, Any], task: Any) -> None:
+    def setup(self, config: dict[str, Any], task: Any, checkpoints: Any) -> None:
         self._epoch = 0
         self._extra: dict[str, Any] = {"ran_on": ray.get_runtime_context().get_node_id()}
 
@@ -31,8 +31,8 @@ class WaitingTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         self._epoch += 1
         return {
             "epoch": self._epoch, "loss": 0.0, "seconds": EPOCH_S, "events_per_second": 0.0, "recall@20": 0.5,
-            "node": "-",
-            "best": 0.5, "validated_on": "all", "stopped_early": False, "done": self._epoch == EPOCHS,
+            "epoch_seconds": EPOCH_S, "node": "-", "best": 0.5, "validated_on": "all", "stopped_early": False,
+            "done": self._epoch == EPOCHS,
             "began": began, "ended": time.time(), **self._extra,
         }  # fmt: skip
 
@@ -40,8 +40,8 @@ class WaitingTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
 class ReadingTrial(WaitingTrial):
     """Also holds a task with arrays, and says whether all of them lie in the object store, where none can change."""
 
-    def setup(self, config: dict[str, Any], task: Any) -> None:
-        super().setup(config, task)
+    def setup(self, config: dict[str, Any], task: Any, checkpoints: Any) -> None:
+        super().setup(config, task, checkpoints)
         self._task = task
         self._extra["in_place"] = all(array.readonly for array in array_buffers(task))
 
