@@ -13,7 +13,6 @@ to the clock, so that it holds the workers up when it is too slow for them.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import sys
@@ -32,6 +31,7 @@ from virtual_actors import ReplayActorManager, VirtualClock, Worker
 
 from gru4rec.errors import DivergedError
 from tuning import progress, search
+from tuning.checkpoints import Checkpoints
 from tuning.ray_runtime import ENVIRONMENT
 from tuning.spec import SearchSpec
 from tuning.trainable import TrialTask
@@ -176,7 +176,6 @@ class Replay:
         totals : bool
             Compute the totals that the command line shows, after every report.
         """
-        spec = dataclasses.replace(spec, checkpoint_every=sys.maxsize)  # what is replayed has no state
         logs: Any = SimpleNamespace(num_items=sys.maxsize)
         task = TrialTask(logs, logs, None, 1, (METRIC,), (), spec.criterion, spec.max_epochs, 1, "cpu")
         replayed = Replayed(self._workers)
@@ -184,7 +183,14 @@ class Replay:
             noted = _Notes(replayed, self.clock)
             with mock.patch("tuning.search.SearchLog", noted.log_class()):
                 slots: Any = FixedSlots(self._workers)
-                search.run_trials(spec, task, Path(folder), slots, on_progress=(lambda _: None) if totals else None)
+                search.run_trials(
+                    spec,
+                    task,
+                    Path(folder),
+                    slots,
+                    Checkpoints(folder, every=sys.maxsize),  # what is replayed has no state
+                    on_progress=(lambda _: None) if totals else None,
+                )
         replayed.elapsed_s, replayed.controller_s = self.clock.now, self.clock.controller_s
         replayed.busy = self._managers[-1].busy
         return replayed

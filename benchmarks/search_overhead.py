@@ -22,6 +22,7 @@ from gru4rec.cli.output import print_table
 from gru4rec.data.reading import read_log
 from gru4rec.data.synthetic import generate_log
 from gru4rec.stopping import StoppingRule
+from tuning.checkpoints import Checkpoints
 from tuning.presets import PRESETS
 from tuning.progress import Progress
 from tuning.ray_runtime import ray_for
@@ -50,7 +51,7 @@ def measure(trials: int, epochs: int, data: SearchData) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder, captured_output(Path(folder) / "ray.log"), ray_for(spec) as slots:
         at_once = slots.now()
-        result = run_trials(spec, task, Path(folder), slots, on_progress=mark)
+        result = run_trials(spec, task, Path(folder), slots, Checkpoints(folder), on_progress=mark)
     (first_report, first_s, first_cpu_s), (last_report, last_s, last_cpu_s) = marks[0], marks[-1]
     reports, wall_s, cpu_s = last_report - first_report, last_s - first_s, last_cpu_s - first_cpu_s
     training_s = sum(record.seconds for record in result.trials)

@@ -32,6 +32,7 @@ from gru4rec.data.reading import read_log
 from gru4rec.data.sessions import sample_sessions
 from gru4rec.data.synthetic import generate_log
 from gru4rec.stopping import StoppingRule
+from tuning.checkpoints import Checkpoints
 from tuning.presets import PRESETS
 from tuning.progress import SearchLog
 from tuning.ray_runtime import ENVIRONMENT, Slots
@@ -127,7 +128,7 @@ def run_search(slots: int, trainable: Any, task: Any, cpus: int, watch_store: bo
         mock.patch("tuning.search.GRU4RecTrainable", trainable),
         mock.patch.object(SearchLog, "on_trial_result", noted),
     ):
-        run_trials(spec, task, Path(folder), Slots(spec))
+        run_trials(spec, task, Path(folder), Slots(spec), Checkpoints(folder))
     return arrivals
 
 

@@ -17,12 +17,16 @@ from gru4rec.cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
     from tuning.journal import PastTrial
+    from tuning.ray_runtime import Place
     from tuning.result import SearchResult
     from tuning.search import SearchData
     from tuning.spec import SearchSpec
     from tuning.trainable import TrialTask
 
 
+storage_option = click.option(
+    "--storage", help="Folder or URI for checkpoints that all nodes have; default: in the result folder."
+)
 official_space_option = click.option(
     "--official-space", type=FILE, help="Parameter space of the authors' GRU4Rec; it replaces [space]."
 )
@@ -79,6 +83,7 @@ def check(spec: Path, official_space: Path | None, estimate: bool, as_json: bool
 @click.argument("spec", type=FILE)
 @click.option("--out", type=FOLDER, required=True, help="Result folder; it must not exist, or be empty.")
 @click.option("--address", help="A running Ray cluster, e.g. 10.0.0.1:6379 or auto; default: this machine.")
+@storage_option
 @official_space_option
 @_budget_options
 @click.option("--warm-start", multiple=True, type=FOLDER, help="An earlier search, whose best trials are tried first.")
@@ -88,6 +93,7 @@ def run(
     spec: Path,
     out: Path,
     address: str | None,
+    storage: str | None,
     official_space: Path | None,
     warm_start: tuple[Path, ...],
     verbose: bool,
@@ -99,6 +105,7 @@ def run(
     Ctrl-C ends the search and exports the best model so far; a second one ends at once, and keeps what was found.
     """
     from tuning.fingerprint import make_fingerprint, write_fingerprint
+    from tuning.ray_runtime import Place
     from tuning.result import load_result, result_folder
     from tuning.search import make_task, read_data
     from tuning.spec import read_spec
@@ -110,21 +117,31 @@ def run(
     task = make_task(specification, data)
     with result_folder(out, specification) as path:
         write_fingerprint(path, make_fingerprint(specification, data))
-        _search(path, specification, data, task, address, (), verbose, as_json)
+        _search(path, specification, data, task, Place(address, storage=storage), (), verbose, as_json)
 
 
 @tune.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--address", help="A running Ray cluster, e.g. 10.0.0.1:6379 or auto; default: this machine.")
+@storage_option
 @_budget_options
 @click.option("--changed", is_flag=True, help="Go on although code, data or settings have changed.")
 @click.option("-v", "--verbose", is_flag=True, help="Let Ray print here instead of to FOLDER/ray.log.")
 @json_option
-def resume(folder: Path, address: str | None, changed: bool, verbose: bool, as_json: bool, **overrides: Any) -> None:
+def resume(
+    folder: Path,
+    address: str | None,
+    storage: str | None,
+    changed: bool,
+    verbose: bool,
+    as_json: bool,
+    **overrides: Any,
+) -> None:
     """Go on with the search of the result folder FOLDER, however it was ended, or give it more --trials.
 
     Trials that ended stay as they are, those that were running go on from their checkpoints.
     """
+    from tuning.ray_runtime import Place
     from tuning.result import load_spec
     from tuning.search import make_task, read_data, taken_up
 
@@ -132,7 +149,8 @@ def resume(folder: Path, address: str | None, changed: bool, verbose: bool, as_j
     specification = _overridden(load_spec(path), overrides)
     data = read_data(specification)
     with taken_up(path, specification, data, changed) as past:
-        _search(path, specification, data, make_task(specification, data), address, past, verbose, as_json)
+        place = Place(address, storage=storage)
+        _search(path, specification, data, make_task(specification, data), place, past, verbose, as_json)
 
 
 def _overridden(spec: SearchSpec, overrides: dict[str, Any]) -> SearchSpec:
@@ -144,14 +162,13 @@ def _search(
     spec: SearchSpec,
     data: SearchData,
     task: TrialTask,
-    address: str | None,
+    place: Place,
     past: Sequence[PastTrial],
     verbose: bool,
     as_json: bool,
 ) -> None:
     """Run a search, its progress on the terminal, and print what it found."""
     from tuning.budget import INTERRUPTED
-    from tuning.ray_runtime import Place
     from tuning.search import search_into
     from tuning.signals import Terminated
     from tuning.terminal import ProgressLine, captured_output
@@ -159,7 +176,7 @@ def _search(
     try:
         with nullcontext(sys.stderr) if verbose else captured_output(path / "ray.log") as terminal:
             line = ProgressLine(terminal, spec.criterion.metric)
-            result = search_into(path, spec, data, task, Place(address), past, on_progress=line.show, on_stage=line.say)
+            result = search_into(path, spec, data, task, place, past, on_progress=line.show, on_stage=line.say)
     except Terminated:
         note(f"terminated; gru4rec tune resume {path} goes on")
         raise

@@ -37,11 +37,12 @@ from tuning.report import write_report
 from tuning.result import BEST, CHECKPOINTS, SearchResult, held, load_spec, result_folder, write_result, write_spec
 from tuning.schedule import make_scheduler
 from tuning.searcher import SlotLimiter, make_searcher
+from tuning.shared_storage import check_shared
 from tuning.signals import Terminated, ended_by_sigterm
 from tuning.spec import COSTS, SearchSpec
 from tuning.storage import local_copy
 from tuning.sweeper import Sweeper
-from tuning.trainable import GRU4RecTrainable, TrialTask
+from tuning.trainable import GRU4RecTrainable, TrialTask, identity
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,6 +89,7 @@ def tune(
     data: SearchData | None = None,
     *,
     address: str | None = None,
+    storage: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_stage: Callable[[str], None] | None = None,
 ) -> SearchResult:
@@ -102,6 +104,8 @@ def tune(
         The logs; None reads those that the specification names.
     address : str, optional
         A running Ray cluster; None starts Ray on this machine for the time of the search.
+    storage : str, optional
+        A folder that all nodes have, or a URI, for the checkpoints of trials; None keeps them in `out`.
     on_progress : callable, optional
         Called in this process after each report of a trial.
     on_stage : callable, optional
@@ -120,7 +124,8 @@ def tune(
     task = make_task(spec, data)
     with result_folder(out, spec) as path:
         write_fingerprint(path, make_fingerprint(spec, data))
-        return search_into(path, spec, data, task, Place(address), on_progress=on_progress, on_stage=on_stage)
+        place = Place(address, storage=storage)
+        return search_into(path, spec, data, task, place, on_progress=on_progress, on_stage=on_stage)
 
 
 def resume(
@@ -129,6 +134,7 @@ def resume(
     *,
     spec: SearchSpec | None = None,
     address: str | None = None,
+    storage: str | None = None,
     changed: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
     on_stage: Callable[[str], None] | None = None,
@@ -146,7 +152,7 @@ def resume(
         The logs; None reads those that the specification names.
     spec : SearchSpec, optional
         None takes the folder's own. It may differ in what `fingerprint.MAY_CHANGE` names: more trials, other budgets.
-    address, on_progress, on_stage
+    address, storage, on_progress, on_stage
         As in `tune`.
     changed : bool
         Go on although code, data or settings are not those that the search began with.
@@ -162,7 +168,8 @@ def resume(
     data = data or read_data(spec)
     with taken_up(path, spec, data, changed) as past:
         task = make_task(spec, data)
-        return search_into(path, spec, data, task, Place(address), past, on_progress=on_progress, on_stage=on_stage)
+        place = Place(address, storage=storage)
+        return search_into(path, spec, data, task, place, past, on_progress=on_progress, on_stage=on_stage)
 
 
 @contextmanager
@@ -196,17 +203,22 @@ def search_into(
     say = on_stage or (lambda _: None)
     say("starting Ray" if place.address is None else f"joining the cluster at {place.address}")
     with ray_for(spec, place) as slots, ended_by_sigterm():
+        checkpoints = Checkpoints(
+            place.storage or str(path / CHECKPOINTS), spec.checkpoint_every, keep_best=not spec.refit
+        )
+        if place.address is not None:
+            check_shared(checkpoints.location)
         ended = sum(not trial.running for trial in past)
         say(f"searching: {spec.trials} trials{f', {ended} of them done' if ended else ''}, {slots.now()} at a time")
-        result = run_trials(spec, task, path, slots, place, past, on_progress, say)
+        result = run_trials(spec, task, path, slots, checkpoints, past, on_progress, say)
         if result.ended != INTERRUPTED and spec.confirmed is not None:
             count, seeds = spec.confirmed
             best = [trial for trial in result.leaderboard()[:count] if trial.best_epoch > 0]
             result = dataclasses.replace(result, confirmed=confirm_trials(spec, task, best, seeds, say))
             write_result(result)
         write_report(result)
-        model = train_on_ray(result, data, say) if place.address is not None else None
-        save_model(model or train_trial(result, result.best, data, say), path / BEST, overwrite=True)
+        train = train_trial if place.address is None else train_on_ray
+        save_model(train(result, result.best, data, say, checkpoints), path / BEST, overwrite=True)
     return result
 
 
@@ -248,7 +260,7 @@ def run_trials(
     task: TrialTask,
     path: Path,
     slots: Slots,
-    place: Place = THIS_MACHINE,
+    checkpoints: Checkpoints,
     past: Sequence[PastTrial] = (),
     on_progress: Callable[[Progress], None] | None = None,
     on_stage: Callable[[str], None] | None = None,
@@ -264,7 +276,6 @@ def run_trials(
     spec_of_trials = dataclasses.replace(spec, space=spec.space.for_catalogue(task.train.num_items))
     searcher = make_searcher(spec_of_trials, str(path), journal, past)
     log = SearchLog(spec, path, journal, past, searcher.settle, on_progress, on_stage)
-    checkpoints = Checkpoints(place.storage or str(path / CHECKPOINTS), spec.checkpoint_every, keep_best=not spec.refit)
     ended = INTERRUPTED
     try:
         with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="gru4rec-") as temporary, ended_by_sigterm():
@@ -348,16 +359,22 @@ def export_trial(
     say: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Train a trial's configuration as `train_trial` does, and write its model folder."""
-    return save_model(train_trial(result, trial, data, say), out)
+    checkpoints = Checkpoints(str(result.path / CHECKPOINTS))
+    return save_model(train_trial(result, trial, data, say, checkpoints), out)
 
 
 def train_trial(
-    result: SearchResult, trial: TrialRecord, data: SearchData, say: Callable[[str], None] = lambda _: None
+    result: SearchResult,
+    trial: TrialRecord,
+    data: SearchData,
+    say: Callable[[str], None] = lambda _: None,
+    checkpoints: Checkpoints | None = None,
 ) -> Model:
     """Train a trial's configuration for the epochs at which it was best.
 
-    With `refit` it learns from all the training data, and its validation figures are those of the trial; without, it
-    is the trial's own model once more: same seed, same data, same numbers.
+    With `refit` it learns from all the training data, and its validation figures are those of the trial. Without, it
+    is the trial's own model: from the checkpoint of its best epoch where that is there, otherwise made once more from
+    the same seed and data.
 
     Raises
     ------
@@ -369,22 +386,32 @@ def train_trial(
         raise SearchError(f"trial {trial.number} has no epoch to export: it {trial.state}")
     train = _refit_data(data) if spec.refit else data.train
     train = train.with_own_items()
-    say(f"training trial {trial.number} for {trial.best_epoch} epochs on {train.num_events:,} events")
     with cpu_threads(spec.cpus_per_trial):
         device = resolve_device("auto" if spec.gpus_per_trial else "cpu")
         trainer = Trainer(HyperParameters.from_dict(trial.hyperparameters), train, seed=trial.seed, device=device)
-        fit_trainer(trainer, trial.best_epoch)
+        kept = None if spec.refit or checkpoints is None else checkpoints.of(trial.number).load(trial.best_epoch)[0]
+        if kept is not None and kept["identity"] == identity(trial.hyperparameters, trial.seed):
+            say(f"taking trial {trial.number} from the checkpoint of epoch {trial.best_epoch}")
+            trainer.load_state_dict(kept["trainer"])
+        else:
+            say(f"training trial {trial.number} for {trial.best_epoch} epochs on {train.num_events:,} events")
+            fit_trainer(trainer, trial.best_epoch)
         model = Model(trainer.network, train.items)
         return dataclasses.replace(model, metrics=_figures(result, trial, model, data))
 
 
-def train_on_ray(result: SearchResult, data: SearchData, say: Callable[[str], None]) -> Model:
-    """Train the best trial as `train_trial` does, where there is room for a trial: the head may have none."""
-    say(f"training trial {result.best.number}, the best, for {result.best.best_epoch} epochs")
-    remote = ray.remote(num_cpus=result.spec.cpus_per_trial, num_gpus=result.spec.gpus_per_trial, max_retries=RETRIES)(
-        train_trial
-    )
-    model: Model = ray.get(remote.remote(result, result.best, data))
+def train_on_ray(
+    result: SearchResult,
+    trial: TrialRecord,
+    data: SearchData,
+    say: Callable[[str], None],
+    checkpoints: Checkpoints,
+) -> Model:
+    """Train a trial as `train_trial` does, where there is room for one: the head may have none."""
+    say(f"training trial {trial.number} for {trial.best_epoch} epochs")
+    spec = result.spec
+    remote = ray.remote(num_cpus=spec.cpus_per_trial, num_gpus=spec.gpus_per_trial, max_retries=RETRIES)(train_trial)
+    model: Model = ray.get(remote.remote(result, trial, data, checkpoints=checkpoints))
     return model
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,9 +87,7 @@ class GRU4RecTrainable(tune.Trainable):  # type: ignore[misc]  # Ray has no type
             hyperparameters, self._task.train, seed=config["seed"], device=resolve_device(self._task.device)
         )
         self._checkpoints = self._all_checkpoints.of(config["trial"])
-        self._identity = json.dumps(
-            {name: config[name] for name in (*NAMES, "seed") if name in config}, sort_keys=True, default=str
-        )
+        self._identity = identity(config, config["seed"])
         self._curve: list[dict[str, Any]] = []
         self._news: dict[str, Any] = {}
         try:
@@ -175,6 +173,12 @@ class GRU4RecTrainable(tune.Trainable):  # type: ignore[misc]  # Ray has no type
             self._news["went_on_from"] = self._trainer.epoch
         if problems:
             self._news["problems"] = problems
+
+
+def identity(hyperparameters: Mapping[str, Any], seed: int) -> str:
+    """Return what a checkpoint must be of, to be used."""
+    given = {name: hyperparameters[name] for name in NAMES if name in hyperparameters}
+    return json.dumps({**given, "seed": seed}, sort_keys=True)
 
 
 def best_epoch(curve: Sequence[dict[str, Any]], metric: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -19,7 +20,7 @@ from gru4rec.stopping import StoppingRule
 from gru4rec.training import Trainer
 from tuning import Dimension, SearchData, SearchSpec, Space, load_result, tune
 from tuning.checkpoints import Checkpoints
-from tuning.search import make_task
+from tuning.search import export_trial, make_task
 from tuning.trainable import GRU4RecTrainable
 
 SPACE = Space(
@@ -117,9 +118,19 @@ def test_a_search_with_one_worker_repeats(result, data, tmp_path):
 
 
 def test_without_refit_the_best_model_is_the_trial_s_own(ray_local, data, tmp_path):
-    result = tune(dataclasses.replace(SPEC, refit=False, trials=2), tmp_path / "run", data)
+    said = []
+    result = tune(dataclasses.replace(SPEC, refit=False, trials=2), tmp_path / "run", data, on_stage=said.append)
+    best = result.best
+    assert said[-1] == f"taking trial {best.number} from the checkpoint of epoch {best.best_epoch}"
     model = load_model(result.best_model)
-    assert model.evaluate(data.validation).metrics == result.best.metrics
+    assert model.evaluate(data.validation).metrics == best.metrics
+    checkpoints = sorted(str(path.relative_to(result.path)) for path in result.path.rglob("*.pt"))
+    assert checkpoints == [
+        f"checkpoints/trial-{trial.number:05d}/epoch-{trial.best_epoch:05d}.pt" for trial in result.trials
+    ]
+    shutil.rmtree(result.path / "checkpoints")
+    again = export_trial(result, best, tmp_path / "again", data)
+    assert (again / "weights.safetensors").read_bytes() == (result.best_model / "weights.safetensors").read_bytes()
 
 
 def test_progress_is_told(ray_local, data, tmp_path):
