@@ -5,8 +5,8 @@
 Four measurements, in CPU seconds of the driver where not said otherwise:
 
 - Whole searches on simulated slots, three trials for each slot: the recorded curves on virtual time of replay.py, but
-  the searcher proposes for itself, and a trial replays a curve that its seed picks. All defaults of a search, journal
-  and totals included. Once with random suggestions up to the largest number of slots, once with TPE, which alone takes
+  the searcher proposes for itself, and a trial replays a curve that its seed picks. All defaults of a search, with its
+  journal and totals. Once with random suggestions up to the largest number of slots, once with TPE, which alone takes
   most of the time, up to where that is bearable. Each search runs in a process of its own.
 - What TPE takes for one suggestion after so many trials, a quarter of them running. The mean over a search's trials
   stands in where the whole search with TPE was not run; where both were, they can be compared.
