@@ -49,7 +49,7 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exits with 0, 1 (failed), 2 (wrong usage), 3 (cluster), 130 (interrupted), 143 (terminated)."""
+    """Run the command line; exits with 0, 1 (failed), 2 (usage), 3 (cluster), 130 (interrupted) or 143 (terminated)."""
     try:
         cli.main(arguments, standalone_mode=False)
     except GRU4RecError as error:
