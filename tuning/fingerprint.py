@@ -17,7 +17,7 @@ from gru4rec.files import atomic_file
 from tuning.spec import SearchSpec, to_dict
 
 if TYPE_CHECKING:
-    from tuning.search import SearchData
+    from tuning.search_data import SearchData
 
 FINGERPRINT = "fingerprint.json"
 PACKAGES = ("numpy", "optuna", "ray", "torch")
@@ -55,6 +55,8 @@ def compare_fingerprint(folder: Path, fingerprint: dict[str, str]) -> None:
     SearchError
         When they differ.
     """
+    if not (folder / FINGERPRINT).exists():
+        raise SearchError(f"{folder} has no {FINGERPRINT}: its search had not begun", "remove it and start anew")
     before = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))
     changed = [
         f"{name} was {before.get(name, 'none')}, is {fingerprint.get(name, 'none')}"
