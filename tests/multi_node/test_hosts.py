@@ -280,6 +280,7 @@ def test_a_search_with_its_storage_on_s3(hosts, bucket, folder, tmp_path, write_
             Storage(bucket).exists("hosts-2")
     cluster = write_cluster(folder, hosts, "s3", bucket)
     search = write_search(folder / "short.toml", trials=2, max_epochs=3, batch_size=64)
+    search.write_text(search.read_text().replace("[search]", "[search]\nrefit = false"))  # keeps the best checkpoints
     checks: list[Check] = []
     job = submit(cluster, search, "hosts-2", on_checks=checks.extend)
     assert {f"node {name}: storage" for name in hosts.alive()} <= {check.name for check in checks}
@@ -293,4 +294,5 @@ def test_a_search_with_its_storage_on_s3(hosts, bucket, folder, tmp_path, write_
         info.path.removeprefix("searches/") for info in files.get_file_info(fs.FileSelector(root, recursive=True))
     }
     assert {path.partition("/")[0] for path in stored} == {"hosts-2"}  # checks leave nothing behind
-    assert any(path.startswith("hosts-2/ray/search/") for path in stored)
+    kept = sorted(path.split("/")[2] for path in stored if path.endswith(".pt"))
+    assert kept == ["trial-00000", "trial-00001"]
