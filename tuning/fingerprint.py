@@ -13,7 +13,7 @@ import numpy as np
 import gru4rec
 from gru4rec.data.sessions import Sessions
 from gru4rec.errors import SearchError
-from gru4rec.files import atomic_file
+from gru4rec.files import atomic_file, read_text, shorten, unreadable_as
 from tuning.spec import SearchSpec, to_dict
 
 if TYPE_CHECKING:
@@ -53,11 +53,14 @@ def compare_fingerprint(folder: Path, fingerprint: dict[str, str]) -> None:
     Raises
     ------
     SearchError
-        When they differ.
+        When they differ, or that one is damaged.
     """
-    before = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))
+    with unreadable_as(SearchError, folder / FINGERPRINT, "--changed goes on without it"):
+        before = json.loads(read_text(folder / FINGERPRINT))
+        if not isinstance(before, dict):
+            raise ValueError(f"expected an object, got {shorten(repr(before))}")
     changed = [
-        f"{name} was {before.get(name, 'none')}, is {fingerprint.get(name, 'none')}"
+        f"{name} was {shorten(str(before.get(name, 'none')))}, is {fingerprint.get(name, 'none')}"
         for name in sorted({*before, *fingerprint})
         if before.get(name) != fingerprint.get(name)
     ]

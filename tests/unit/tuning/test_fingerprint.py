@@ -61,3 +61,10 @@ def test_other_code_is_refused(folder, data, monkeypatch):
     monkeypatch.setattr(fingerprint, "_digest_code", lambda: "other")
     with pytest.raises(SearchError, match=r"code was \w+, is other"):
         compare_fingerprint(folder, make_fingerprint(SPEC, data))
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 100_000], ids=["empty", "list", "bytes", "deep"])
+def test_a_damaged_fingerprint_is_refused(folder, data, content):
+    (folder / "fingerprint.json").write_bytes(content)
+    with pytest.raises(SearchError, match=r"fingerprint.json cannot be read: .*; hint: --changed goes on without it"):
+        compare_fingerprint(folder, make_fingerprint(SPEC, data))
