@@ -119,9 +119,11 @@ def unpack(content: bytes) -> dict[str, Any]:
     if hashlib.sha256(rest).hexdigest().encode() != digest:
         raise ValueError(f"its {len(content):,} bytes are not those that were written")
     try:
-        state: dict[str, Any] = torch.load(io.BytesIO(rest), weights_only=True)
+        state = torch.load(io.BytesIO(rest), weights_only=True)
     except Exception as error:  # torch raises many kinds on what is no state
         raise ValueError(f"it holds no state: {type(error).__name__}") from error
+    if not isinstance(state, dict):
+        raise ValueError(f"it holds no state: {type(state).__name__}")
     return state
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import gru4rec
 from gru4rec.data.sessions import Sessions
 from gru4rec.errors import SearchError
-from gru4rec.files import atomic_file
+from gru4rec.files import atomic_file, read_text, shorten, unreadable_as
 from tuning.spec import SearchSpec, to_dict
 
 if TYPE_CHECKING:
@@ -53,13 +53,16 @@ def compare_fingerprint(folder: Path, fingerprint: dict[str, str]) -> None:
     Raises
     ------
     SearchError
-        When they differ.
+        When they differ, or that one is damaged.
     """
     if not (folder / FINGERPRINT).exists():
         raise SearchError(f"{folder} has no {FINGERPRINT}: its search had not begun", "remove it and start anew")
-    before = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))
+    with unreadable_as(SearchError, folder / FINGERPRINT, "--changed goes on without it"):
+        before = json.loads(read_text(folder / FINGERPRINT))
+        if not isinstance(before, dict):
+            raise ValueError(f"expected an object, got {shorten(repr(before))}")
     changed = [
-        f"{name} was {before.get(name, 'none')}, is {fingerprint.get(name, 'none')}"
+        f"{name} was {shorten(str(before.get(name, 'none')))}, is {fingerprint.get(name, 'none')}"
         for name in sorted({*before, *fingerprint})
         if before.get(name) != fingerprint.get(name)
     ]

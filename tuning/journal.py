@@ -14,15 +14,17 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from gru4rec.errors import SearchError, StorageError
-from gru4rec.files import atomic_file
+from gru4rec.files import UNREADABLE, atomic_file, first_line, shorten
 
 TRIALS, EPOCHS = "trials.ndjson", "epochs.ndjson"
 SECONDS_BETWEEN_SYNCS = 1.0
+HINT = "remove that line to go on without it"
 RUNNING, FINISHED, STOPPED_BY_ASHA, STOPPED_EARLY, DIVERGED, FAILED, INTERRUPTED = (
     "running",
     "finished",
@@ -32,6 +34,12 @@ RUNNING, FINISHED, STOPPED_BY_ASHA, STOPPED_EARLY, DIVERGED, FAILED, INTERRUPTED
     "failed",
     "interrupted",
 )
+_BEGIN = {"trial": int, "seed": int, "hyperparameters": dict, "params": dict}
+_END = {"trial": int, "state": str, "epochs": int, "error": str}
+_EPOCH = {
+    "trial": int, "epoch": int, "state": str, "best": float, "validated_on": str, "epoch_seconds": float,
+    "elapsed_s": float,
+}  # fmt: skip
 
 
 class Journal:
@@ -103,8 +111,15 @@ class PastTrial:
         return self.end is None and not (self.epochs and self.epochs[-1]["done"])
 
 
-def read_journal(folder: Path) -> list[PastTrial]:
+def read_journal(folder: Path, measured: Iterable[str] = ()) -> list[PastTrial]:
     """Return the trials of a search in the order of their numbers.
+
+    Parameters
+    ----------
+    folder : Path
+        The result folder.
+    measured : iterable of str
+        Metrics and costs that each epoch must have.
 
     Raises
     ------
@@ -112,12 +127,18 @@ def read_journal(folder: Path) -> list[PastTrial]:
         When a line other than a half one at the end is damaged.
     """
     trials: list[PastTrial] = []
-    for line in read_lines(folder / TRIALS):
+    for place, line in _lines(folder / TRIALS):
+        _check(line, _BEGIN if "params" in line else _END, place)
         if "params" in line:
+            if line["trial"] != len(trials):
+                raise SearchError(f"{place}: trial {line['trial']} begins, expected {len(trials)}")
             trials.append(PastTrial(line["trial"], line["seed"], line["hyperparameters"], line["params"]))
-        else:
+        elif 0 <= line["trial"] < len(trials):
             trials[line["trial"]] = replace(trials[line["trial"]], end=line)
-    for line in read_lines(folder / EPOCHS):
+        else:
+            raise SearchError(f"{place}: trial {line['trial']} ends, which did not begin")
+    for place, line in _lines(folder / EPOCHS):
+        _check(line, _EPOCH | dict.fromkeys(measured, float), place)
         if line["trial"] < len(trials):
             state = line["state"]
             trials[line["trial"]].epochs.append(
@@ -127,7 +148,13 @@ def read_journal(folder: Path) -> list[PastTrial]:
 
 
 def repair_journal(folder: Path) -> None:
-    """Remove what a crash may have left: half a line at the end, and epochs of a trial whose beginning was lost."""
+    """Remove what a crash may have left: half a line at the end, and epochs of a trial whose beginning was lost.
+
+    Raises
+    ------
+    SearchError
+        As `read_journal` does.
+    """
     known = len(read_journal(folder))
     for name in (TRIALS, EPOCHS):
         lines = [line for line in read_lines(folder / name) if line["trial"] < known]
@@ -145,16 +172,35 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     SearchError
         When a line is damaged.
     """
+    return [line for _, line in _lines(path)]
+
+
+def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Return the whole lines of a file, and how messages name each."""
     if not path.exists():
         return []
     content = path.read_bytes()
     lines = []
-    for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), start=1):
+    for number, text in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), start=1):
+        place = f"{path}, line {number}"
         try:
-            lines.append(json.loads(line))
-        except ValueError:
-            raise SearchError(f"{path}, line {number}: damaged", "remove that line to go on without it") from None
+            line = json.loads(text)
+        except UNREADABLE as error:
+            raise SearchError(f"{place} is damaged: {first_line(error)}", HINT) from None
+        if not isinstance(line, dict):
+            raise SearchError(f"{place} must hold an object, got {shorten(repr(line))}", HINT)
+        lines.append((place, line))
     return lines
+
+
+def _check(line: dict[str, Any], shape: dict[str, type], place: str) -> None:
+    for name, kind in shape.items():
+        value = line.get(name)
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            got = shorten(repr(value)) if name in line else "nothing"
+            raise SearchError(f"{place}: {name} must be of type {kind.__name__}, got {got}", HINT)
+    if line["trial"] < 0:
+        raise SearchError(f"{place}: trial must be >= 0, got {line['trial']}", HINT)
 
 
 def pack(line: dict[str, Any]) -> bytes:

@@ -136,7 +136,7 @@ def taken_up(path: Path, spec: SearchSpec, data: SearchData, changed: bool = Fal
         if not changed:
             compare_fingerprint(path, fingerprint)
         repair_journal(path)
-        past = read_journal(path)
+        past = read_journal(path, measured=(spec.criterion.metric, *spec.objectives))
         if sum(not trial.running for trial in past) >= spec.trials and (path / BEST).exists():
             raise SearchError(f"the search in {path} has ended: it has {spec.trials} trials", "--trials gives it more")
         write_fingerprint(path, fingerprint)

@@ -68,7 +68,7 @@ class Target:
 
     seeds: Callable[[Path], list[bytes]]
     read: Callable[[Path, bytes], None]
-    share: int = 4
+    share: int = 3
 
 
 def check(target: Target, folder: Path, data: bytes) -> bool:
@@ -101,7 +101,7 @@ LOGS = (
 )
 
 
-def log_target(suffix: str, compress: Callable[[bytes], bytes] = bytes, share: int = 4) -> Target:
+def log_target(suffix: str, compress: Callable[[bytes], bytes] = bytes, share: int = 3) -> Target:
     delimiter = b"\t" if suffix.startswith(".tsv") else b","
     return Target(
         lambda _: [compress(log.replace(b",", delimiter)) for log in LOGS],
@@ -402,9 +402,9 @@ def put(path: Path, data: bytes) -> Path:
 TARGETS: dict[str, Target] = {
     "log_csv": log_target(".csv", share=8),
     "log_tsv": log_target(".tsv"),
-    "log_gz": log_target(".csv.gz", lambda log: gzip.compress(log, mtime=0), share=2),
-    "log_bz2": log_target(".tsv.bz2", bz2.compress, share=2),
-    "log_zst": log_target(".csv.zst", compress_zst, share=2),
+    "log_gz": log_target(".csv.gz", lambda log: gzip.compress(log, mtime=0), share=1),
+    "log_bz2": log_target(".tsv.bz2", bz2.compress, share=1),
+    "log_zst": log_target(".csv.zst", compress_zst, share=1),
     "log_parquet": Target(
         parquet_logs, lambda folder, data: check_sessions(read_log(put(folder / "log.parquet", data))), share=8
     ),
@@ -416,15 +416,15 @@ TARGETS: dict[str, Target] = {
         lambda _: [parquet_bytes(pa.table({"iid": [0, 2, 1], "item_id": ["a", "c", "b"]}))],
         lambda folder, data: _ignore(read_item_ids(put(folder / "items.parquet", data), 3)),
     ),
-    "search_toml": Target(lambda _: [*SEARCHES, render_spec(default_spec()).encode()], check_search, share=8),
-    "cluster_toml": Target(lambda _: [*CLUSTERS], check_cluster, share=8),
+    "search_toml": Target(lambda _: [*SEARCHES, render_spec(default_spec()).encode()], check_search, share=12),
+    "cluster_toml": Target(lambda _: [*CLUSTERS], check_cluster, share=12),
     "official_space": Target(
         lambda _: [*SPACES],
         lambda folder, data: _ignore(make_official_space(put(folder / "space.json", data))),
-        share=8,
+        share=12,
     ),
     "official_parameters": Target(
-        lambda _: [*PARAMETERS], lambda folder, data: _ignore(read_official(put(folder / "params.py", data))), share=8
+        lambda _: [*PARAMETERS], lambda folder, data: _ignore(read_official(put(folder / "params.py", data))), share=12
     ),
     **{f"model_{name.partition('.')[0].lower()}": model_target(name) for name in (*FILES[:4], DIGESTS)},
     "recpack": Target(recpack_seeds, check_recpack),

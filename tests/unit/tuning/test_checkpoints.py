@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import pickle
 
@@ -88,6 +89,15 @@ def test_no_code_in_it_runs(tmp_path, monkeypatch):
         with pytest.raises(ValueError):
             unpack(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [[1], torch.ones(2), 7], ids=["list", "tensor", "number"])
+def test_what_is_no_state_is_refused(content):
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    whole = hashlib.sha256(buffer.getvalue()).hexdigest().encode() + b"\n" + buffer.getvalue()
+    with pytest.raises(ValueError, match=rf"^it holds no state: {type(content).__name__}$"):
+        unpack(whole)
 
 
 def test_they_are_removed_with_their_trial(checkpoints, tmp_path):

@@ -66,3 +66,10 @@ def test_other_code_is_refused(folder, data, monkeypatch):
 def test_a_folder_in_which_no_search_had_begun(tmp_path, data):
     with pytest.raises(SearchError, match=r"has no fingerprint\.json: its search had not begun; hint: remove it"):
         compare_fingerprint(tmp_path, make_fingerprint(SPEC, data))
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 100_000], ids=["empty", "list", "bytes", "deep"])
+def test_a_damaged_fingerprint_is_refused(folder, data, content):
+    (folder / "fingerprint.json").write_bytes(content)
+    with pytest.raises(SearchError, match=r"fingerprint.json cannot be read: .*; hint: --changed goes on without it"):
+        compare_fingerprint(folder, make_fingerprint(SPEC, data))

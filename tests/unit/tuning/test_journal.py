@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 
 import pytest
@@ -11,10 +12,11 @@ from gru4rec.errors import SearchError, StorageError
 from tuning.journal import EPOCHS, TRIALS, Journal, read_journal, read_lines, repair_journal
 
 BEGIN = [{"trial": number, "seed": 7, "hyperparameters": {"momentum": 0.1}, "params": {"m": 0.1}} for number in (0, 1)]
+TIMES = {"best": 0.5, "validated_on": "all", "epoch_seconds": 0.1, "elapsed_s": 0.2}
 LINES = [
-    {"trial": 0, "epoch": 1, "state": "running"},
-    {"trial": 1, "epoch": 1, "state": "stopped by ASHA"},
-    {"trial": 0, "epoch": 2, "state": "stopped early"},
+    {"trial": 0, "epoch": 1, "state": "running", **TIMES},
+    {"trial": 1, "epoch": 1, "state": "stopped by ASHA", **TIMES},
+    {"trial": 0, "epoch": 2, "state": "stopped early", **TIMES},
 ]
 
 
@@ -75,8 +77,39 @@ def test_a_journal_that_is_whole_is_left_alone(folder):
 def test_a_damaged_line_is_named(folder):
     content = (folder / EPOCHS).read_bytes().splitlines(keepends=True)
     (folder / EPOCHS).write_bytes(content[0] + b"{]\n" + content[2])
-    with pytest.raises(SearchError, match=r"epochs.ndjson, line 2: damaged; hint: remove that line"):
+    with pytest.raises(SearchError, match=r"epochs.ndjson, line 2 is damaged: Expecting.*; hint: remove that line"):
         read_journal(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "problem"),
+    [
+        (TRIALS, "[]", "must hold an object, got []"),
+        (TRIALS, "[" * 100_000, "is damaged: maximum recursion depth exceeded"),
+        (TRIALS, '{"params": {}}', "trial must be of type int, got nothing"),
+        (TRIALS, json.dumps(BEGIN[1] | {"seed": "x" * 9999}), "seed must be of type int, got 'xxx"),
+        (TRIALS, json.dumps(BEGIN[1]), "trial 1 begins, expected 2"),
+        (TRIALS, '{"trial": 2, "state": "failed", "epochs": 1, "error": ""}', "trial 2 ends, which did not begin"),
+        (EPOCHS, json.dumps(LINES[0] | {"trial": True}), "trial must be of type int, got True"),
+        (EPOCHS, json.dumps(LINES[0] | {"trial": -1}), "trial must be >= 0, got -1"),
+        (EPOCHS, json.dumps(LINES[0] | {"best": None}), "best must be of type float, got None"),
+    ],
+)
+def test_a_line_of_another_shape_is_named(folder, name, line, problem):
+    before = (folder / name).read_bytes()
+    (folder / name).write_bytes(before + line.encode() + b"\n")
+    number = 1 + len(before.splitlines())
+    for read in (read_journal, repair_journal):
+        with pytest.raises(SearchError) as error:
+            read(folder)
+        assert f"{name}, line {number}" in str(error.value)
+        assert problem in str(error.value)
+        assert len(str(error.value)) < 1000
+
+
+def test_an_epoch_without_what_the_search_looks_at_is_named(folder):
+    with pytest.raises(SearchError, match=r"epochs.ndjson, line 1: recall@7 must be of type float, got nothing"):
+        read_journal(folder, measured=["recall@7"])
 
 
 def test_a_full_disk_is_told(folder, monkeypatch):
