@@ -5,7 +5,7 @@ READY := .venv/.ready
 COMPAT_BIN := .venv-compat/bin
 COMPAT_READY := .venv-compat/.ready
 
-.PHONY: demo test test-compat test-slurm lint types bench bench-search bench-scale bench-peers bench-accuracy docs clean
+.PHONY: demo test test-compat test-fuzz test-slurm lint types bench bench-search bench-scale bench-peers bench-accuracy docs clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -28,6 +28,10 @@ test: $(READY)
 
 test-compat: $(COMPAT_READY)
 	$(COMPAT_BIN)/python -m pytest tests/compat
+
+# Readers and parsers under a million inputs, about half an hour; x86-64 Linux only, where atheris runs.
+test-fuzz: $(READY)
+	$(BIN)/python tests/fuzz/run.py all --runs 1000000 --seed 1 $(ARGS)
 
 # A real Slurm on this machine: as root, after apt-get install slurmctld slurmd slurm-client munge.
 test-slurm: $(READY)
@@ -71,4 +75,4 @@ docs: $(READY)
 	$(BIN)/python docs/build.py
 
 clean:
-	rm -rf .venv .venv-compat .venv-peers demo-output docs/api
+	rm -rf .venv .venv-compat .venv-peers demo-output docs/api fuzz-findings
