@@ -5,7 +5,7 @@ READY := .venv/.ready
 COMPAT_BIN := .venv-compat/bin
 COMPAT_READY := .venv-compat/.ready
 
-.PHONY: demo test test-compat test-faults test-slurm lint types bench bench-search bench-scale bench-peers bench-accuracy docs clean
+.PHONY: demo test test-compat test-faults test-fuzz test-slurm lint types bench bench-search bench-scale bench-peers bench-accuracy docs clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -32,6 +32,10 @@ test-compat: $(COMPAT_READY)
 # Searches killed at random, about a quarter of an hour.
 test-faults: $(READY)
 	$(BIN)/python tests/faults/campaign.py --kills 60 $(ARGS)
+
+# Readers and parsers under a million inputs, about half an hour; x86-64 Linux only, where atheris runs.
+test-fuzz: $(READY)
+	$(BIN)/python tests/fuzz/run.py all --runs 1000000 --seed 1 $(ARGS)
 
 # A real Slurm on this machine: as root, after apt-get install slurmctld slurmd slurm-client munge.
 test-slurm: $(READY)
@@ -75,4 +79,4 @@ docs: $(READY)
 	$(BIN)/python docs/build.py
 
 clean:
-	rm -rf .venv .venv-compat .venv-peers demo-output docs/api
+	rm -rf .venv .venv-compat .venv-peers demo-output docs/api fuzz-findings

@@ -2,15 +2,17 @@
 
 The property, which `check` holds them to: any bytes give a valid object or a `GRU4RecError`, never another exception,
 and never more memory than `allowed_bytes`. Seeds are small valid files, made here. `run.py` drives this with atheris,
-`test_targets.py` with hypothesis.
+`test_targets.py` without.
 """
 
 from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import io
 import resource
+import shutil
 import sys
 import zipfile
 from collections.abc import Callable
@@ -30,7 +32,7 @@ from cluster.spec import read_cluster
 from gru4rec.data.items import read_item_ids
 from gru4rec.data.reading import read_log
 from gru4rec.data.sessions import ItemVocabulary, Sessions
-from gru4rec.errors import GRU4RecError
+from gru4rec.errors import GRU4RecError, StorageError
 from gru4rec.files import file_digest
 from gru4rec.hyperparameters import HyperParameters
 from gru4rec.model import Model
@@ -38,7 +40,11 @@ from gru4rec.model_folder import DIGESTS, FILES, load_model, save_model
 from gru4rec.nn.network import Network, weight_shapes
 from gru4rec.official import read_official
 from gru4rec.recpack_file import load_recpack_model
+from tuning.checkpoints import Checkpoints, file_name, folder_name
 from tuning.confirm import Confirmation
+from tuning.fingerprint import FINGERPRINT, compare_fingerprint, write_fingerprint
+from tuning.journal import TRIALS as BEGINNINGS
+from tuning.journal import Journal, read_journal, repair_journal
 from tuning.official_space import make_official_space
 from tuning.progress import FINISHED, TrialRecord
 from tuning.result import EPOCHS, SEARCH, SPEC, TRIALS, SearchResult, load_result, write_result
@@ -336,14 +342,18 @@ def check_recpack(folder: Path, data: bytes) -> None:
 
 
 def check_recpack_pickle(folder: Path, data: bytes) -> None:
-    """Put the pickle into an archive whose checksums are right, beside the weights of a valid one."""
     if not (folder / "seed.trch").exists():
         recpack_seeds(folder)
+    check_recpack(folder, with_pickle((folder / "seed.trch").read_bytes(), data))
+
+
+def with_pickle(saved: bytes, data: bytes) -> bytes:
+    """Return what torch saved with another pickle in it; the archive's checksums are right."""
     archive = io.BytesIO()
-    with zipfile.ZipFile(folder / "seed.trch") as seed, zipfile.ZipFile(archive, "w") as out:
+    with zipfile.ZipFile(io.BytesIO(saved)) as seed, zipfile.ZipFile(archive, "w") as out:
         for name in seed.namelist():
             out.writestr(name, data if name.endswith("/data.pkl") else seed.read(name))
-    check_recpack(folder, archive.getvalue())
+    return archive.getvalue()
 
 
 # --- result folders --------------------------------------------------------------------------------------------------
@@ -394,6 +404,77 @@ def check_result(result: SearchResult) -> None:
     _ = result.best.hyperparameters
 
 
+# --- searches that go on ---------------------------------------------------------------------------------------------
+
+
+def make_journal(path: Path) -> None:
+    path.mkdir()
+    journal = Journal(path)
+    for number in range(2):
+        journal.append(BEGINNINGS, {"trial": number, "seed": 5, "hyperparameters": {"dropout": 0.5}, "params": {}})
+        line = {"trial": number, "epoch": 1, "best": 0.5, "validated_on": "all", "epoch_seconds": 0.5, "elapsed_s": 1.0}
+        journal.append(EPOCHS, {**line, "mrr@10": 0.5, "state": "running"})
+    journal.append(BEGINNINGS, {"trial": 1, "state": "failed", "epochs": 1, "error": "no"})
+
+
+def journal_target(name: str) -> Target:
+    """Return the target that replaces one file of a journal."""
+
+    def seeds(folder: Path) -> list[bytes]:
+        make_journal(folder / "seed")
+        return [(folder / "seed" / name).read_bytes()]
+
+    def read(folder: Path, data: bytes) -> None:
+        path = folder / "journal"
+        if path.exists():
+            shutil.rmtree(path)
+        make_journal(path)
+        put(path / name, data)
+        trials = repr(read_journal(path, measured=["mrr@10"]))
+        repair_journal(path)
+        if repr(read_journal(path)) != trials:
+            raise AssertionError(f"repairing makes other trials of {trials}")
+
+    return Target(seeds, read)
+
+
+def saved_state() -> bytes:
+    state = {"trainer": {"epoch": 1, "weights": {"w": torch.ones(3)}}, "random": [1, (2.5, None)], "curve": "[]"}
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def checkpoint_pickles(_: Path) -> list[bytes]:
+    with zipfile.ZipFile(io.BytesIO(saved_state())) as archive:
+        return [archive.read("archive/data.pkl")]
+
+
+def check_checkpoint(folder: Path, data: bytes) -> None:
+    """Read a checkpoint whose digest is right: a state, or what is wrong with it."""
+    (folder / folder_name(0)).mkdir(exist_ok=True)
+    digest = hashlib.sha256(data).hexdigest().encode()
+    put(folder / folder_name(0) / file_name(1), digest + b"\n" + data)
+    state, problems = Checkpoints(str(folder)).of(0).load()
+    if state is None:
+        raise StorageError(*problems)
+    if not isinstance(state, dict):
+        raise AssertionError(f"not a state: {state!r}")
+
+
+def check_fingerprint(folder: Path, data: bytes) -> None:
+    put(folder / FINGERPRINT, data)
+    compare_fingerprint(folder, FOUND)
+
+
+def fingerprints(folder: Path) -> list[bytes]:
+    write_fingerprint(folder, FOUND)
+    return [(folder / FINGERPRINT).read_bytes()]
+
+
+FOUND = {"torch": "2.13", "code": "0f", "train": "a1"}
+
+
 def put(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
@@ -430,6 +511,12 @@ TARGETS: dict[str, Target] = {
     "recpack": Target(recpack_seeds, check_recpack),
     "recpack_pickle": Target(recpack_pickles, check_recpack_pickle),
     **{f"result_{name.replace('.', '_')}": result_target(name) for name in (SPEC, TRIALS, SEARCH, EPOCHS)},
+    **{f"journal_{name.partition('.')[0]}": journal_target(name) for name in (BEGINNINGS, EPOCHS)},
+    "checkpoint": Target(lambda _: [saved_state()], check_checkpoint),
+    "checkpoint_pickle": Target(
+        checkpoint_pickles, lambda folder, data: check_checkpoint(folder, with_pickle(saved_state(), data))
+    ),
+    "fingerprint": Target(fingerprints, check_fingerprint),
 }
 
 
