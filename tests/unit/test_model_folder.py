@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -351,3 +354,130 @@ def test_another_number_of_items_is_found(folder, ids):
     pa.parquet.write_table(pa.table({"item_id": ids}), folder / "items.parquet")
     seal(folder)
     assert f"items.parquet has {len(ids)} rows, expected 4" in message_of(folder)
+
+
+# --- folders of strangers --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_a_link_out_of_the_folder_is_refused(folder, name):
+    moved = (folder / name).rename(folder.parent / "elsewhere")
+    (folder / name).symlink_to(moved)
+    message = message_of(folder)
+    assert message == f"{folder / name} is a link out of its folder; hint: copy the folder with its links followed"
+
+
+def test_a_link_to_a_device_is_not_followed(folder):
+    (folder / "README.md").unlink()
+    (folder / "README.md").symlink_to("/dev/zero")  # its digest would never end
+    assert "is a link out of its folder" in message_of(folder)
+
+
+def test_a_link_within_the_folder_is_followed(folder):
+    (folder / "items.parquet").rename(folder / "real.parquet")
+    (folder / "items.parquet").symlink_to("real.parquet")
+    assert load_model(folder).items.ids.tolist() == IDS["int"]
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
+@pytest.mark.parametrize("name", CONTENTS)
+def test_what_is_no_file_is_refused(folder, name, make):
+    (folder / name).unlink()
+    make(folder / name)  # a pipe would be waited for without end
+    assert message_of(folder) == f"{folder / name} is not a file; hint: take a fresh copy of the folder"
+
+
+@pytest.mark.parametrize("name", ["../model/README.md", "/etc/passwd", "more.txt"])
+def test_digests_of_other_files_are_refused(folder, name):
+    with (folder / "SHA256SUMS").open("a") as sums:
+        sums.write(f"{'0' * 64}  {name}\n")
+    assert f"SHA256SUMS names {name!r}, expected config.json, " in message_of(folder)
+
+
+class Attack:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (self.marker,)
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.json", "items.parquet", "weights.safetensors"])
+@pytest.mark.parametrize("save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_a_pickle_is_not_run(folder, name, save):
+    save(Attack(str(folder.parent / "marker")), folder / name)
+    seal(folder)
+    message_of(folder)
+    assert not (folder.parent / "marker").exists()
+    content = (folder / name).read_bytes()
+    torch.load(io.BytesIO(content), weights_only=False) if save is torch.save else pickle.loads(content)
+    assert (folder.parent / "marker").exists()  # the file would have done it
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("num_layers", 10**9, "no 1000000000 layers in it"),  # listing their shapes would fill the memory
+        ("hidden_size", 10**12, "gru.0.input has shape (12, 3), expected (3000000000000, 3)"),
+        ("hidden_size", 10**30, "hidden_size must be a whole number from 1 to 9223372036854775807"),
+    ],
+)
+def test_sizes_are_compared_before_anything_is_made_of_them(folder, name, value, problem):
+    change_config(folder, lambda config: config["hyperparameters"].update({name: value}))
+    assert problem in message_of(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.json"])
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("[" * 10**5, "cannot be read: maximum recursion depth exceeded"),
+        (" " * 2**20 + "{}", "cannot be read: it has more than 1,048,576 bytes"),
+        ("[1]", "must hold an object, got [1]"),
+    ],
+    ids=["deep", "long", "list"],
+)
+def test_json_is_read_within_bounds(folder, name, content, problem):
+    (folder / name).write_text(content)
+    seal(folder)
+    assert problem in message_of(folder)
+
+
+def test_weights_that_claim_more_than_the_file_has_are_refused(folder):
+    header = json.dumps({"item_bias": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode()
+    (folder / "weights.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    seal(folder)
+    assert message_of(folder).startswith(f"{folder} cannot be read: ")
+
+
+def test_weights_of_another_type_are_named(folder):
+    weights = load_file(folder / "weights.safetensors")
+    save_file(weights | {"item_bias": weights["item_bias"].double()}, folder / "weights.safetensors")
+    seal(folder)
+    assert "item_bias has shape (4,) of other numbers than float32" in message_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("ids", "problem"),
+    [
+        ([1, 2, 3, 3], "an item_id is missing or there twice"),
+        (["a", "b", "c", None], "an item_id is missing or there twice"),
+        ([0.5, 1.0, 2.0, 3.0], "item_id must hold integers or text, got double"),
+        ([[1], [2], [3], [4]], "item_id must hold plain values, got list<element: int64>"),
+    ],
+    ids=["twice", "missing", "numbers", "lists"],
+)
+def test_items_that_cannot_be_told_apart_are_refused(folder, ids, problem):
+    pa.parquet.write_table(pa.table({"item_id": ids}), folder / "items.parquet")
+    seal(folder)
+    assert problem in message_of(folder)
+
+
+def test_an_item_id_repeated_by_a_short_code_does_not_fill_the_memory(folder):
+    count = 10_000
+    ids = pa.DictionaryArray.from_arrays(np.zeros(count, dtype=np.int32), ["x" * 2**20])  # 10 GB, written out
+    pa.parquet.write_table(pa.table({"item_id": ids}), folder / "items.parquet", compression="zstd", store_schema=False)
+    change_config(folder, lambda config: config.update(num_items=count))
+    assert re.search(r"items\.parquet has [\d,]+ bytes and holds more than 200 times as much", message_of(folder))
