@@ -5,7 +5,7 @@ READY := .venv/.ready
 COMPAT_BIN := .venv-compat/bin
 COMPAT_READY := .venv-compat/.ready
 
-.PHONY: demo test test-compat test-slurm lint types bench bench-search bench-scale bench-peers bench-accuracy docs clean
+.PHONY: demo test test-compat test-faults test-slurm lint types bench bench-search bench-scale bench-peers bench-accuracy docs clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -28,6 +28,10 @@ test: $(READY)
 
 test-compat: $(COMPAT_READY)
 	$(COMPAT_BIN)/python -m pytest tests/compat
+
+# Searches that lose a worker, the head or the storage, a quarter of an hour: as root, with ip, nsenter and unshare.
+test-faults: $(READY)
+	$(BIN)/python -m pytest tests/multi_node/test_losses.py
 
 # A real Slurm on this machine: as root, after apt-get install slurmctld slurmd slurm-client munge.
 test-slurm: $(READY)

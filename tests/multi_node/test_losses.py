@@ -23,7 +23,7 @@ from tuning.spec import read_spec
 from tuning.storage import Storage
 
 HEAD, WORKERS = 0, (1, 2)
-SECONDS_OUT = 15
+SECONDS_OUT = (15, 40)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -118,16 +118,14 @@ def test_a_storage_that_is_out_for_a_while(
     hosts, filled, folder, bucket, tmp_path, until, write_cluster, write_search, stored, saved
 ):
     """Twice: while trials train, and when the search ends."""
-    search = write_search(folder / "out.toml", trials=3, max_epochs=8, batch_size=16)
+    search = write_search(folder / "out.toml", trials=3, max_epochs=8, batch_size=64)
     job = submit(write_cluster("s3", bucket), search, "out")
     until(lambda: max(saved(bucket, "out").values(), default=0) >= 2, job.logs)
-    hosts.signal_s3(signal.SIGSTOP)
-    time.sleep(SECONDS_OUT)
-    hosts.signal_s3(signal.SIGCONT)
-    until(lambda: "training trial" in job.logs(), job.logs)
-    hosts.signal_s3(signal.SIGSTOP)
-    time.sleep(SECONDS_OUT)
-    hosts.signal_s3(signal.SIGCONT)
+    for seconds in SECONDS_OUT:
+        hosts.signal_s3(signal.SIGSTOP)
+        time.sleep(seconds)
+        hosts.signal_s3(signal.SIGCONT)
+        until(lambda: "training trial" in job.logs(), job.logs)
     assert job.wait() == SUCCEEDED, job.logs()[-3000:]
     check_curves(search, *stored(bucket, "out"), max_epochs=8)
     assert "is tried again" not in job.logs()  # no trial failed over it
@@ -143,7 +141,7 @@ def test_a_worker_is_cut_off_and_comes_back(
     until(lambda: len(hosts.alive()) == 3)
     before = hosts.alive()["host-2"]
     cluster = write_cluster("shared", "runs")
-    search = write_search(folder / "cut.toml", trials=3, max_epochs=30, batch_size=16)
+    search = write_search(folder / "cut.toml", trials=3, max_epochs=16, batch_size=64)
     job = submit(cluster, search, "cut")
     runs = str(folder / "runs")
 
@@ -169,7 +167,7 @@ def test_a_worker_is_cut_off_and_comes_back(
     assert {line["epoch"] for line in lines if line["trial"] == trial and line["node"] == before} <= set(
         range(1, reached + 1)
     )
-    check_curves(search, lines, trials, max_epochs=30)
+    check_curves(search, lines, trials, max_epochs=16)
 
 
 def _trains(process):
@@ -186,10 +184,10 @@ def test_the_head_is_lost(
     """All of the head dies; the workers end by themselves, and new ones take up the search."""
     storage = {"shared": str(folder / "runs"), "s3": bucket}[where]
     cluster = write_cluster(where, storage)
-    search = write_search(folder / "lost.toml", trials=8, max_epochs=6, batch_size=16)
+    search = write_search(folder / "lost.toml", trials=12, max_epochs=4, batch_size=64)
     name = f"lost-{where}"
     job = submit(cluster, search, name)
-    until(lambda: sum(line["state"] == "finished" for line in stored(storage, name)[0]) >= 3, job.logs)
+    until(lambda: sum(line["state"] == "finished" for line in stored(storage, name)[0]) >= 2, job.logs)
     old = {*hosts.alive().values()}
     hosts.lose(HEAD)
     lost = time.monotonic()
@@ -205,10 +203,10 @@ def test_the_head_is_lost(
     assert after[: len(lines)] == lines  # what was there stays: no trial that had ended runs again
     assert all_trials[: len(trials)] == trials
     ended = {line["trial"] for line in lines if line["state"] == "finished"}
-    assert len(ended) >= 3
+    assert len(ended) >= 2
     assert not {line["trial"] for line in after[len(lines) :]} & ended
     for trial in trials:  # nothing of which there was a checkpoint is trained again
         last = checkpoints.get(trial["trial"], 0)
         assert {line["node"] for line in after if line["trial"] == trial["trial"] and line["epoch"] <= last} <= old
-    check_curves(search, after, all_trials, max_epochs=6)
+    check_curves(search, after, all_trials, max_epochs=4)
     assert load_model(again.fetch_model(tmp_path / "model")).metrics["epoch"] > 0
