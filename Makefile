@@ -5,7 +5,7 @@ READY := .venv/.ready
 COMPAT_BIN := .venv-compat/bin
 COMPAT_READY := .venv-compat/.ready
 
-.PHONY: demo test test-compat test-fuzz test-slurm lint types bench bench-search bench-scale bench-peers bench-accuracy docs clean
+.PHONY: demo test test-compat test-faults test-fuzz test-slurm lint types bench bench-search bench-scale bench-peers bench-accuracy docs clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -29,7 +29,12 @@ test: $(READY)
 test-compat: $(COMPAT_READY)
 	$(COMPAT_BIN)/python -m pytest tests/compat
 
-# Readers and parsers under a million inputs, about half an hour; x86-64 Linux only, where atheris runs.
+# Searches killed at random, then ones that lose a worker, the head or the storage; half an hour, as root for the second.
+test-faults: $(READY)
+	$(BIN)/python tests/faults/campaign.py --kills 60 $(ARGS)
+	$(BIN)/python -m pytest tests/multi_node/test_losses.py
+
+# Readers and parsers under a million inputs, an hour and more; x86-64 Linux only, where atheris runs.
 test-fuzz: $(READY)
 	$(BIN)/python tests/fuzz/run.py all --runs 1000000 --seed 1 $(ARGS)
 

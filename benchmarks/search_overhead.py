@@ -26,7 +26,8 @@ from tuning.checkpoints import Checkpoints
 from tuning.presets import PRESETS
 from tuning.progress import Progress
 from tuning.ray_runtime import ray_for
-from tuning.search import SearchData, make_task, run_trials
+from tuning.search import make_task, run_trials
+from tuning.search_data import SearchData
 from tuning.spec import SearchSpec
 from tuning.terminal import captured_output
 

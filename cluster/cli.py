@@ -238,7 +238,8 @@ def _estimate(cluster_file: Path, search_file: Path) -> None:
     from cluster.account import estimate_account
     from cluster.package import log_bytes
     from tuning.estimate import estimate_cost
-    from tuning.search import make_task, read_data
+    from tuning.search import make_task
+    from tuning.search_data import read_data
     from tuning.spec import read_spec
 
     specification, search = _read(cluster_file), read_spec(search_file)

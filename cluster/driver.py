@@ -30,7 +30,8 @@ from tuning.journal import EPOCHS, PastTrial
 from tuning.progress import Progress
 from tuning.ray_runtime import Place, connect
 from tuning.result import BEST, CHECKPOINTS, SearchResult, result_folder
-from tuning.search import SearchData, make_task, read_data, search_into, taken_up
+from tuning.search import make_task, search_into, taken_up
+from tuning.search_data import SearchData, read_data
 from tuning.signals import Terminated
 from tuning.spec import SearchSpec, read_spec
 from tuning.storage import Storage

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tuning.result import SearchResult, load_result
-    from tuning.search import SearchData, resume, tune
+    from tuning.search import resume, tune
+    from tuning.search_data import SearchData
     from tuning.space import Dimension, Space
     from tuning.spec import SearchSpec, read_spec
 
 _MODULES = {
     "Dimension": "tuning.space",
-    "SearchData": "tuning.search",
+    "SearchData": "tuning.search_data",
     "SearchResult": "tuning.result",
     "SearchSpec": "tuning.spec",
     "Space": "tuning.space",

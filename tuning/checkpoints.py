@@ -69,8 +69,8 @@ class TrialCheckpoints:
         self._storage = storage
         self._folder = folder
 
-    def save(self, epoch: int, state: dict[str, Any], best: int = 0) -> None:
-        """Write the state after an epoch; keep it, the one before, and that of epoch `best`.
+    def save(self, epoch: int, state: dict[str, Any], best: int = 0) -> int:
+        """Write the state after an epoch, and return its bytes; keep it, the one before, and that of epoch `best`.
 
         Raises
         ------
@@ -87,6 +87,7 @@ class TrialCheckpoints:
             if name != file_name(best):
                 with suppress(StorageError):  # what is not removed now is so after the next epoch
                     self._storage.remove(f"{self._folder}/{name}")
+        return len(content)
 
     def load(self, epoch: int | None = None) -> tuple[dict[str, Any] | None, list[str]]:
         """Return the state after an epoch, by default the last that is whole; and what is wrong with later ones.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tuning.journal import PastTrial
     from tuning.ray_runtime import Place
     from tuning.result import SearchResult
-    from tuning.search import SearchData
+    from tuning.search_data import SearchData
     from tuning.spec import SearchSpec
     from tuning.trainable import TrialTask
 
@@ -61,7 +61,8 @@ def tune() -> None:
 def check(spec: Path, official_space: Path | None, estimate: bool, as_json: bool) -> None:
     """Check the file SPEC (search.toml) and its logs, print it as resolved, and estimate what it will cost."""
     from tuning.estimate import estimate_cost
-    from tuning.search import make_task, read_data
+    from tuning.search import make_task
+    from tuning.search_data import read_data
     from tuning.spec import read_spec, render_spec, to_dict
 
     specification = read_spec(spec, official_space)
@@ -107,7 +108,8 @@ def run(
     from tuning.fingerprint import make_fingerprint, write_fingerprint
     from tuning.ray_runtime import Place
     from tuning.result import load_result, result_folder
-    from tuning.search import make_task, read_data
+    from tuning.search import make_task
+    from tuning.search_data import read_data
     from tuning.spec import read_spec
 
     specification = _overridden(read_spec(spec, official_space), overrides)
@@ -143,7 +145,8 @@ def resume(
     """
     from tuning.ray_runtime import Place
     from tuning.result import load_spec
-    from tuning.search import make_task, read_data, taken_up
+    from tuning.search import make_task, taken_up
+    from tuning.search_data import read_data
 
     path = folder.resolve()
     specification = _overridden(load_spec(path), overrides)
@@ -206,7 +209,8 @@ def export(folder: Path, number: int | None, out: Path) -> None:
     """Train a trial of the result folder FOLDER at its best epoch, and write its model folder."""
     from gru4rec.errors import ModelFolderError
     from tuning.result import load_result
-    from tuning.search import export_trial, read_data
+    from tuning.search_data import read_data
+    from tuning.winner import export_trial
 
     if out.exists():
         raise ModelFolderError(f"{out} exists already", "choose another --out")

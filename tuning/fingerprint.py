@@ -17,7 +17,7 @@ from gru4rec.files import atomic_file, read_text, shorten, unreadable_as
 from tuning.spec import SearchSpec, to_dict
 
 if TYPE_CHECKING:
-    from tuning.search import SearchData
+    from tuning.search_data import SearchData
 
 FINGERPRINT = "fingerprint.json"
 PACKAGES = ("numpy", "optuna", "ray", "torch")
@@ -55,6 +55,8 @@ def compare_fingerprint(folder: Path, fingerprint: dict[str, str]) -> None:
     SearchError
         When they differ, or that one is damaged.
     """
+    if not (folder / FINGERPRINT).exists():
+        raise SearchError(f"{folder} has no {FINGERPRINT}: its search had not begun", "remove it and start anew")
     with unreadable_as(SearchError, folder / FINGERPRINT, "--changed goes on without it"):
         before = json.loads(read_text(folder / FINGERPRINT))
         if not isinstance(before, dict):

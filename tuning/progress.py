@@ -14,7 +14,7 @@ from ray import tune
 
 from gru4rec.files import atomic_file
 from gru4rec.hyperparameters import NAMES
-from tuning.checkpoints import folder_name
+from tuning.checkpoints import KEPT, folder_name
 from tuning.journal import (
     DIVERGED,
     EPOCHS,
@@ -95,6 +95,8 @@ class Progress:
     elapsed_s : float
     left_s : float, optional
         Estimate from the trials done so far; None before the first.
+    checkpoint_bytes : int
+        What the checkpoints of the running trials take.
     """
 
     trials: int
@@ -103,6 +105,7 @@ class Progress:
     best: TrialRecord | None
     elapsed_s: float
     left_s: float | None
+    checkpoint_bytes: int = 0
 
 
 class SearchLog(tune.Callback):  # type: ignore[misc]  # Ray has no types
@@ -144,6 +147,7 @@ class SearchLog(tune.Callback):  # type: ignore[misc]  # Ray has no types
         self._folder = folder
         self._journal = journal
         self._failures: Counter[int] = Counter()
+        self._checkpoint_bytes: dict[int, int] = {}  # of running trials
         self._on_failure = on_failure
         self._on_progress = on_progress
         self._on_note = on_note
@@ -184,6 +188,8 @@ class SearchLog(tune.Callback):  # type: ignore[misc]  # Ray has no types
     ) -> None:
         record = self.records[trial.config["trial"]]
         self._note_news(record, result)
+        if "checkpoint_bytes" in result:
+            self._checkpoint_bytes[record.number] = result["checkpoint_bytes"]
         if result["epoch"] <= record.epochs:
             return
         if "diverged" in result:
@@ -225,7 +231,8 @@ class SearchLog(tune.Callback):  # type: ignore[misc]  # Ray has no types
         left = elapsed / done * (self._spec.trials - done) if done else None
         if left is not None and self._spec.time_budget_s is not None:
             left = min(left, max(0.0, self._spec.time_budget_s - elapsed))
-        return Progress(self._spec.trials, states, self._epochs, self._best, elapsed, left)
+        taken = KEPT * sum(self._checkpoint_bytes.values())
+        return Progress(self._spec.trials, states, self._epochs, self._best, elapsed, left, taken)
 
     def close(self) -> None:
         """Mark trials that are still running as interrupted."""
@@ -277,6 +284,7 @@ class SearchLog(tune.Callback):  # type: ignore[misc]  # Ray has no types
         self._states[state] += 1
         record.state = state
         if state != RUNNING:
+            self._checkpoint_bytes.pop(record.number, None)
             self.ended[record.number] = time.monotonic()
 
     def _note_news(self, record: TrialRecord, result: dict[str, Any]) -> None:

@@ -104,7 +104,8 @@ def ray_for(spec: SearchSpec, place: Place = THIS_MACHINE) -> Iterator[Slots]:
     try:
         if started_here:
             if place.address is None:
-                ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+                # by default Ray would join whatever was started on this machine before
+                ray.init("local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
             else:
                 connect(place.address)
         yield Slots(spec, place.slots)

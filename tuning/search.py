@@ -10,77 +10,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune as ray_tune
 from ray.tune import TuneError
 from ray.tune.search import Searcher
 
-from gru4rec.baselines import BASELINES
-from gru4rec.data.reading import read_log
-from gru4rec.data.sessions import Sessions, concatenate_sessions, sample_sessions
-from gru4rec.device import cpu_threads, resolve_device
-from gru4rec.errors import DataError, SearchError, SpecificationError, StorageError
-from gru4rec.fitting import align_validation, fit_trainer
-from gru4rec.hyperparameters import HyperParameters
-from gru4rec.metrics import compute_metrics, metric_keys
-from gru4rec.model import Model
+from gru4rec.data.sessions import sample_sessions
+from gru4rec.errors import DataError, SearchError, StorageError
+from gru4rec.fitting import align_validation
+from gru4rec.metrics import metric_keys
 from gru4rec.model_folder import save_model
-from gru4rec.training import Trainer
 from tuning.budget import ALL_TRIALS, INTERRUPTED, TERMINATED, Budget
 from tuning.checkpoints import Checkpoints
-from tuning.confirm import RETRIES, confirm_trials
+from tuning.confirm import confirm_trials
 from tuning.fingerprint import compare_fingerprint, make_fingerprint, write_fingerprint
 from tuning.journal import Journal, PastTrial, read_journal, repair_journal
-from tuning.progress import Progress, SearchLog, TrialRecord
+from tuning.progress import Progress, SearchLog
 from tuning.ray_runtime import THIS_MACHINE, Place, Slots, ray_for
 from tuning.report import write_report
 from tuning.result import BEST, CHECKPOINTS, SearchResult, held, load_spec, result_folder, write_result, write_spec
 from tuning.schedule import make_scheduler
+from tuning.search_data import SearchData, read_data
 from tuning.searcher import SlotLimiter, make_searcher
 from tuning.shared_storage import check_shared
 from tuning.signals import Terminated, ended_by_sigterm
 from tuning.spec import COSTS, SearchSpec
-from tuning.storage import local_copy
 from tuning.sweeper import Sweeper
-from tuning.trainable import GRU4RecTrainable, TrialTask, identity
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class SearchData:
-    """The logs of a search, read.
-
-    Parameters
-    ----------
-    train, validation : Sessions
-    train_full : Sessions, optional
-        What the winner is trained on anew; None means train and validation together.
-    test : Sessions, optional
-        Looked at once, by the winner.
-    """
-
-    train: Sessions
-    validation: Sessions
-    train_full: Sessions | None = None
-    test: Sessions | None = None
-
-
-def read_data(spec: SearchSpec) -> SearchData:
-    """Read the logs that a specification names.
-
-    Raises
-    ------
-    SpecificationError
-        When it names none.
-    DataError
-        When one cannot be read.
-    """
-    if spec.data is None:
-        raise SpecificationError("search.toml has no [data]: name train and validation logs")
-    logs = {}
-    for name, location in spec.data.logs().items():
-        with local_copy(location) as path:
-            logs[name] = read_log(path, spec.data.log_format)
-    return SearchData(**logs)
+from tuning.trainable import GRU4RecTrainable, TrialTask
+from tuning.winner import train_on_ray, train_trial
 
 
 def tune(
@@ -349,98 +305,6 @@ def _run_config(folder: str, callbacks: list[ray_tune.Callback], stop: ray_tune.
         failure_config=ray_tune.FailureConfig(max_failures=0),
         verbose=0,
     )
-
-
-def export_trial(
-    result: SearchResult,
-    trial: TrialRecord,
-    out: Path,
-    data: SearchData,
-    say: Callable[[str], None] = lambda _: None,
-) -> Path:
-    """Train a trial's configuration as `train_trial` does, and write its model folder."""
-    checkpoints = Checkpoints(str(result.path / CHECKPOINTS))
-    return save_model(train_trial(result, trial, data, say, checkpoints), out)
-
-
-def train_trial(
-    result: SearchResult,
-    trial: TrialRecord,
-    data: SearchData,
-    say: Callable[[str], None] = lambda _: None,
-    checkpoints: Checkpoints | None = None,
-) -> Model:
-    """Train a trial's configuration for the epochs at which it was best.
-
-    With `refit` it learns from all the training data, and its validation figures are those of the trial. Without, it
-    is the trial's own model: from the checkpoint of its best epoch where that is there, otherwise made once more from
-    the same seed and data.
-
-    Raises
-    ------
-    SearchError
-        When the trial has no epoch that counts.
-    """
-    spec = result.spec
-    if trial.best_epoch == 0:
-        raise SearchError(f"trial {trial.number} has no epoch to export: it {trial.state}")
-    train = _refit_data(data) if spec.refit else data.train
-    train = train.with_own_items()
-    with cpu_threads(spec.cpus_per_trial):
-        device = resolve_device("auto" if spec.gpus_per_trial else "cpu")
-        trainer = Trainer(HyperParameters.from_dict(trial.hyperparameters), train, seed=trial.seed, device=device)
-        kept = None if spec.refit or checkpoints is None else checkpoints.of(trial.number).load(trial.best_epoch)[0]
-        if kept is not None and kept["identity"] == identity(trial.hyperparameters, trial.seed):
-            say(f"taking trial {trial.number} from the checkpoint of epoch {trial.best_epoch}")
-            trainer.load_state_dict(kept["trainer"])
-        else:
-            say(f"training trial {trial.number} for {trial.best_epoch} epochs on {train.num_events:,} events")
-            fit_trainer(trainer, trial.best_epoch)
-        model = Model(trainer.network, train.items)
-        return dataclasses.replace(model, metrics=_figures(result, trial, model, data))
-
-
-def train_on_ray(
-    result: SearchResult,
-    trial: TrialRecord,
-    data: SearchData,
-    say: Callable[[str], None],
-    checkpoints: Checkpoints,
-) -> Model:
-    """Train a trial as `train_trial` does, where there is room for one: the head may have none."""
-    say(f"training trial {trial.number} for {trial.best_epoch} epochs")
-    spec = result.spec
-    remote = ray.remote(num_cpus=spec.cpus_per_trial, num_gpus=spec.gpus_per_trial, max_retries=RETRIES)(train_trial)
-    model: Model = ray.get(remote.remote(result, trial, data, checkpoints=checkpoints))
-    return model
-
-
-def _refit_data(data: SearchData) -> Sessions:
-    return data.train_full if data.train_full is not None else concatenate_sessions(data.train, data.validation)
-
-
-def _figures(result: SearchResult, trial: TrialRecord, model: Model, data: SearchData) -> dict[str, Any]:
-    """Return the content of metrics.json; the test log is looked at here, once."""
-    figures: dict[str, Any] = {
-        "trial": trial.number,
-        "seed": trial.seed,
-        "epoch": trial.best_epoch,
-        "trained_on": "train_full" if result.spec.refit else "train",
-        "search": {"trials": len(result.trials), "epochs": sum(record.epochs for record in result.trials)},
-        "validation": trial.metrics,
-        "validated_on": trial.validated_on,
-    }
-    if confirmed := [found.metrics for found in result.confirmed if found.trial == trial.number]:
-        figures["confirmed"] = confirmed[0]
-    if data.test is not None:
-        evaluation = model.evaluate(data.test)
-        history, _ = (_refit_data(data) if result.spec.refit else data.train).with_items_of(model.items)
-        known, _ = data.test.with_items_of(model.items)
-        figures["test"] = dataclasses.asdict(evaluation)
-        figures["baselines"] = {
-            name: compute_metrics(rank(history, known), evaluation.metrics) for name, rank in BASELINES.items()
-        }
-    return figures
 
 
 def _trial_name(trial: Any) -> str:

@@ -63,6 +63,8 @@ def render_progress(progress: Progress, metric: str | None = None) -> str:
         parts.append(f"best {metric} {best.metrics[metric]:.4f} (trial {best.number}, epoch {best.best_epoch})")
     parts.append(f"{progress.epochs} epochs")
     parts.append(f"{progress.states.get(STOPPED_BY_ASHA, 0)} stopped by ASHA")
+    if progress.checkpoint_bytes:
+        parts.append(f"checkpoints {progress.checkpoint_bytes / 1e6:.3g} MB")
     parts.append(f"{_clock(progress.elapsed_s)} gone")
     if progress.left_s is not None:
         parts.append(f"about {_clock(progress.left_s)} left")

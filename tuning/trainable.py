@@ -110,7 +110,7 @@ class GRU4RecTrainable(tune.Trainable):  # type: ignore[misc]  # Ray has no type
         record = self._train()
         self._curve.append(record)
         try:
-            self._save(record)
+            news = {**news, **self._save(record)}
         except StorageError as error:
             news = {**news, "storage_problem": str(error)}
         return record | news
@@ -145,12 +145,12 @@ class GRU4RecTrainable(tune.Trainable):  # type: ignore[misc]  # Ray has no type
             "done": exhausted or epoch >= task.max_epochs,
         }
 
-    def _save(self, record: dict[str, Any]) -> None:
-        """Write a checkpoint when one is due."""
+    def _save(self, record: dict[str, Any]) -> dict[str, int]:
+        """Write a checkpoint when one is due; return its size to report."""
         settings = self._all_checkpoints
         over = record["done"] and not settings.keep_best
         if over or "diverged" in record or record["epoch"] % settings.every:
-            return
+            return {}
         state = {
             "identity": self._identity,
             "trainer": self._trainer.state_dict(),
@@ -158,7 +158,7 @@ class GRU4RecTrainable(tune.Trainable):  # type: ignore[misc]  # Ray has no type
             "curve": json.dumps(self._curve),
         }
         best = best_epoch(self._curve, self._task.criterion.metric) if settings.keep_best else 0
-        self._checkpoints.save(record["epoch"], state, best)
+        return {"checkpoint_bytes": self._checkpoints.save(record["epoch"], state, best)}
 
     def _restore(self) -> None:
         """Go on from the last whole checkpoint of this trial, if there is one."""

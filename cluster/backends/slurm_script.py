@@ -225,8 +225,10 @@ finish() {
     timeout 20 tail -f /dev/null --pid="$pid"
     kill -KILL "$pid"
   done 2>/dev/null
-  # Ray's processes are daemons, which Slurm itself ends only where it tracks a job by cgroups.
-  local clean='pkill -KILL -f "$RAY_TRACES"; rm -rf -- "$RAY_TMPDIR"'
+  # Ray's processes are daemons, which Slurm itself ends only where it tracks a job by cgroups; those of a node are of
+  # the session that was recorded there.
+  local clean='[[ ! -s $RAY_TMPDIR/session ]] || pkill -KILL --session "$(<"$RAY_TMPDIR/session")"
+    rm -rf -- "$RAY_TMPDIR"'
   [[ -z $made ]] || {
     timeout 60 srun --nodes="$nodes" --ntasks-per-node=1 --no-kill bash -c "$clean" || bash -c "$clean"
   } >>"$folder/ray.log" 2>&1
@@ -263,10 +265,10 @@ readonly address="$ip:@port@"
 srun --nodes="$nodes" --ntasks-per-node=1 mkdir -m 700 -- "$RAY_TMPDIR" ||
   fail "$RAY_TMPDIR cannot be made on all nodes"
 made=yes
-export RAY_TRACES="$RAY_TMPDIR/|address=$address( |\\$)"
 
 readonly step=(--ntasks-per-node=1 @step@)
-readonly run=(ray symmetric-run --address "$address" --min-nodes "$nodes" @ray@)
+readonly session=(setsid --wait bash -c 'echo "$$" >"$RAY_TMPDIR/session" && exec "$@"' session)
+readonly run=("${session[@]}" ray symmetric-run --address "$address" --min-nodes "$nodes" @ray@)
 srun --nodes=1 --ntasks=1 --relative=0 "${step[@]}" \\
   "${run[@]}" --include-dashboard=false -- bash "$folder/search.sh" "$address" >>"$folder/ray.log" 2>&1 &
 head=$!

@@ -20,8 +20,9 @@ from gru4rec.stopping import StoppingRule
 from gru4rec.training import Trainer
 from tuning import Dimension, SearchData, SearchSpec, Space, load_result, tune
 from tuning.checkpoints import Checkpoints
-from tuning.search import export_trial, make_task
+from tuning.search import make_task
 from tuning.trainable import GRU4RecTrainable
+from tuning.winner import export_trial
 
 SPACE = Space(
     (

@@ -1,4 +1,4 @@
-"""Submissions on a real Slurm of two virtual nodes: a real Ray across them, a small program for the search.
+"""Submissions on a real Slurm of two virtual nodes: a real Ray across them; a search, and programs that stand for one.
 
 Slurm is a system package and its nodes need namespaces: skipped where it is not installed, or we are not root.
 """
@@ -11,16 +11,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cluster.backends import make_backend
 from cluster.backends.slurm import SlurmSettings
 from cluster.backends.slurm_script import SubmissionFolder
+from cluster.job import submit
 from cluster.jobs import FAILED, QUEUED, RUNNING, STOPPED, SUCCEEDED, Jobs, Submission
 from cluster.spec import ClusterSpec, NodeGroup
 from gru4rec.errors import ClusterError
+from gru4rec.model_folder import load_model
 
 PROGRAMS = ("sbatch", "slurmctld", "slurmd", "munged", "unshare", "nsenter", "setpriv", "ip")
 MISSING = [program for program in PROGRAMS if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin") is None]
@@ -30,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 )
 SECONDS_TO_START = 60
 MINI_SLURM = Path(__file__).with_name("mini_slurm.sh")
-SEARCH = """\
+PROGRAM = """\
 import os, sys, time
 import ray
 from cluster.place import node
@@ -56,9 +60,26 @@ def node():
 """
 
 
+CLUSTER = """
+name = "mini"
+backend = "slurm"
+storage_path = "{storage}"
+[head]
+memory_gib = 2
+[workers.nodes]
+min = 1
+memory_gib = 2
+[environment.variables]
+OMP_NUM_THREADS = "1"
+[slurm]
+setup = ["export PATH={programs}:$PATH"]
+time_limit = "00:10:00"
+"""
+
+
 @pytest.fixture(scope="module")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Start the virtual nodes, and put their commands on PATH."""
+def slurm(tmp_path_factory: pytest.TempPathFactory, until: Callable[..., None]) -> Iterator[Path]:
+    """Start the virtual nodes, and put their commands on PATH; of no job anything runs on in the end."""
     folder = tmp_path_factory.mktemp("slurm")
     kept = (folder, sys.prefix, tmp_path_factory.getbasetemp())
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
@@ -72,10 +93,20 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PATH", f"{folder / 'mini' / 'bin'}:{path}")
             yield folder
+        until(lambda: not rays_of(mini.pid), lambda: "\n".join(rays_of(mini.pid)))
     finally:
         mini.stdin.close()
         mini.wait(SECONDS_TO_START)
         mini.stdout.close()
+
+
+def rays_of(pid: int) -> list[str]:
+    """Return the command lines of Ray's processes below a process."""
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.Error):
+            found.append(" ".join(process.cmdline()))
+    return [line for line in found if "/tmp/gru4rec-" in line or line.startswith("ray::")]
 
 
 @pytest.fixture
@@ -105,7 +136,7 @@ def submission(tmp_path: Path) -> Callable[..., Submission]:
     def make(name: str, *arguments: str) -> Submission:
         (package := tmp_path / name / "cluster").mkdir(parents=True)
         (package / "__init__.py").touch()
-        (package / "driver.py").write_text(SEARCH)
+        (package / "driver.py").write_text(PROGRAM)
         (package / "place.py").write_text(PLACE)
         return Submission(name, tmp_path / name, ("-m", "cluster.driver", *arguments), {"GREETING": "it's $HOME"})
 
@@ -119,7 +150,19 @@ def wait_for(jobs: Jobs, name: str, text: str) -> None:
         time.sleep(0.5)
 
 
-def test_a_search_on_two_nodes(slurm, make_jobs, submission):
+def test_a_search_on_two_nodes(slurm, monkeypatch, tmp_path, write_search, read_epochs):
+    monkeypatch.setenv("GRU4REC_STATE", str(tmp_path / "state"))
+    (slurm / "cluster.toml").write_text(CLUSTER.format(storage=slurm / "shared", programs=Path(sys.prefix) / "bin"))
+    search = write_search(slurm / "search.toml", trials=4, max_epochs=4, batch_size=8)
+    job = submit(slurm / "cluster.toml", search, "search-1")
+    assert job.wait() == SUCCEEDED, job.logs()[-3000:]
+    epochs = read_epochs(slurm / "shared" / "search-1")
+    assert {(line["trial"], line["epoch"]) for line in epochs} == {(t, e) for t in range(4) for e in range(1, 5)}
+    assert len({line["node"] for line in epochs}) == 2
+    assert load_model(job.fetch_model(tmp_path / "model")).metrics["epoch"] > 0
+
+
+def test_a_program_on_two_nodes(slurm, make_jobs, submission):
     jobs = make_jobs()
     jobs.submit(submission("good", "0", "0"))
     files = SubmissionFolder(str(slurm / "shared"), "good")

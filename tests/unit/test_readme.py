@@ -73,7 +73,8 @@ def test_the_demo_s_specification_is_valid():
 def test_locked_versions_are_within_the_declared_bounds(lock, extras):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = [line for line in (ROOT / lock).read_text().splitlines() if not line.startswith("#")]
-    locked = {name.lower().replace("_", "-"): version for name, version in (line.split("==") for line in lines)}
+    pins = (line.partition(";")[0].strip().split("==") for line in lines)
+    locked = {name.lower().replace("_", "-"): version for name, version in pins}
     optional = project["optional-dependencies"]
     for requirement in map(
         Requirement, [*project["dependencies"], *(line for extra in extras for line in optional[extra])]

@@ -8,7 +8,8 @@ from gru4rec import read_log, split_time_share
 from gru4rec.data.synthetic import generate_log
 from tuning.estimate import estimate_cost, expected_epochs
 from tuning.presets import PRESETS
-from tuning.search import SearchData, make_task
+from tuning.search import make_task
+from tuning.search_data import SearchData
 from tuning.space import Space
 from tuning.spec import SearchSpec
 

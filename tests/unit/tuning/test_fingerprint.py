@@ -11,7 +11,7 @@ from gru4rec.data.synthetic import generate_log
 from gru4rec.errors import SearchError
 from tuning import fingerprint
 from tuning.fingerprint import compare_fingerprint, make_fingerprint, write_fingerprint
-from tuning.search import SearchData
+from tuning.search_data import SearchData
 from tuning.space import Space
 from tuning.spec import SearchSpec
 
@@ -61,6 +61,11 @@ def test_other_code_is_refused(folder, data, monkeypatch):
     monkeypatch.setattr(fingerprint, "_digest_code", lambda: "other")
     with pytest.raises(SearchError, match=r"code was \w+, is other"):
         compare_fingerprint(folder, make_fingerprint(SPEC, data))
+
+
+def test_a_folder_in_which_no_search_had_begun(tmp_path, data):
+    with pytest.raises(SearchError, match=r"has no fingerprint\.json: its search had not begun; hint: remove it"):
+        compare_fingerprint(tmp_path, make_fingerprint(SPEC, data))
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 100_000], ids=["empty", "list", "bytes", "deep"])

@@ -187,6 +187,13 @@ def test_a_log_that_knows_the_past_equals_the_one_that_wrote_it(log, tmp_path):
     assert set(again.ended) == {0, 1, 2}
 
 
+def test_what_checkpoints_take_is_that_of_the_running_trials(log):
+    play(log, 0, result(1, 0.1, checkpoint_bytes=2_000_000), result(2, 0.1, done=True, checkpoint_bytes=2_000_000))
+    play(log, 1, result(1, 0.1, checkpoint_bytes=3_000_000))
+    assert log.progress().checkpoint_bytes == 6_000_000
+    assert "| checkpoints 6 MB |" in render_progress(log.progress(), "recall@20")
+
+
 def test_trials_still_running_at_the_end_were_interrupted(log):
     play(log, 0, result(1, 0.1))
     log.close()

@@ -292,7 +292,7 @@ def test_a_preset_can_be_changed(write):
         ("[space.loss_fn]\ntype = 'choice'\noptions = ['bpr']\n", "space.loss_fn.options must be a list of two values"),
         (
             "[space.bpreg]\ntype = 'float'\nlow = 0\nhigh = 1\nwhen = { loss_fn = 'bpr-max' }\n",
-            "space.bpreg.when must be a table of NAME = [VALUES]",
+            "space.bpreg.when must be a table of NAME = [PLAIN VALUES]",
         ),
         (
             "[space.bpreg]\ntype = 'float'\nlow = 0\nhigh = 1\nwhen = { loss_fn = ['bpr-max'] }\n",

@@ -1,0 +1,17 @@
+"""The short form of campaign.py: one search on this machine, killed a few times."""
+
+from __future__ import annotations
+
+import pytest
+from campaign import Campaign
+
+
+@pytest.mark.parametrize("seed", [3])
+def test_a_search_that_is_killed_again_and_again_finds_what_an_undisturbed_one_finds(tmp_path, monkeypatch, seed):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    campaign = Campaign(tmp_path, seed)
+    try:
+        campaign.run(kills=3)
+    finally:
+        campaign.close()
+    assert sum(row.kills.total() for row in campaign.rows) == 3
