@@ -29,11 +29,12 @@ test: $(READY)
 test-compat: $(COMPAT_READY)
 	$(COMPAT_BIN)/python -m pytest tests/compat
 
-# Searches killed at random, about a quarter of an hour.
+# Searches killed at random, then ones that lose a worker, the head or the storage; half an hour, as root for the second.
 test-faults: $(READY)
 	$(BIN)/python tests/faults/campaign.py --kills 60 $(ARGS)
+	$(BIN)/python -m pytest tests/multi_node/test_losses.py
 
-# Readers and parsers under a million inputs, about half an hour; x86-64 Linux only, where atheris runs.
+# Readers and parsers under a million inputs, an hour and more; x86-64 Linux only, where atheris runs.
 test-fuzz: $(READY)
 	$(BIN)/python tests/fuzz/run.py all --runs 1000000 --seed 1 $(ARGS)
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
+from gru4rec.data.parquet_pages import measure_pages
 from gru4rec.errors import DataError
 from gru4rec.files import check_expansion
 
@@ -27,7 +28,7 @@ def read_schema(path: Path) -> pa.Schema:
     ------
     DataError
         When the file claims to hold far more than its size allows.
-    ArrowException, OSError, RuntimeError
+    ArrowException, OSError, RuntimeError, ValueError
         When it is no Parquet file.
     """
     with open_parquet(path, []) as file:
@@ -41,7 +42,12 @@ def open_parquet(path: Path, columns: list[str]) -> Iterator[pa.parquet.ParquetF
     limits = {"thrift_string_size_limit": size, "thrift_container_size_limit": size}
     with pa.parquet.ParquetFile(path, **limits) as file:
         metadata, schema = file.metadata, file.schema_arrow
-    _check_claims(path, metadata, columns)
+        paths = [file.schema.column(place).path for place in range(metadata.num_columns)]
+    chosen = {
+        place for place, leaf in enumerate(paths) for name in columns if leaf == name or leaf.startswith(f"{name}.")
+    }
+    rows, expanded_bytes = measure_pages(path, chosen)
+    check_expansion(path, max(BYTES_PER_ROW * rows, expanded_bytes))
     texts = [name for name in columns if _is_repeatable(schema.field(name).type)]
     with pa.parquet.ParquetFile(path, metadata=metadata, read_dictionary=texts, **limits) as file:
         yield file
@@ -55,7 +61,7 @@ def read_table(path: Path, columns: list[str] | None = None, num_rows: int | Non
     DataError
         When the file claims to hold far more than its size allows, or something else than these columns and that many
         rows.
-    ArrowException, OSError, RuntimeError
+    ArrowException, OSError, RuntimeError, ValueError
         When it is no Parquet file.
     """
     schema = read_schema(path)
@@ -71,16 +77,6 @@ def read_table(path: Path, columns: list[str] | None = None, num_rows: int | Non
             raise DataError(f"{path.name} has {file.metadata.num_rows:,} rows, expected {num_rows:,}")
         table = file.read(columns)
     return pa.table([_written_out(column, path) for column in table.columns], names=table.column_names)
-
-
-def _check_claims(path: Path, metadata: pa.parquet.FileMetaData, columns: list[str]) -> None:
-    check_expansion(path, BYTES_PER_ROW * metadata.num_rows)
-    claimed = 0
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        parts = [group.column(place) for place in range(group.num_columns)]
-        claimed += sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] in columns)
-    check_expansion(path, claimed)
 
 
 def _is_repeatable(kind: pa.DataType) -> bool:
