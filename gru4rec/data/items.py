@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from gru4rec.data.parquet_files import read_schema, read_table
-from gru4rec.data.reading import COLUMNS_NAMED, DELIMITERS, native_ids
+from gru4rec.data.reading import DELIMITERS, native_ids
 from gru4rec.data.sessions import AnyArray, IntArray, ItemVocabulary
 from gru4rec.data.text_files import read_header
 from gru4rec.errors import DataError
-from gru4rec.files import unreadable_as
+from gru4rec.files import shorten, unreadable_as
 
 COLUMNS = ("iid", "item_id")
 
@@ -77,7 +77,7 @@ def _read_table(path: Path) -> pa.Table:
 def _check_columns(found: list[str], path: Path) -> None:
     for name in COLUMNS:
         if found.count(name) != 1:
-            listed = ", ".join(found[:COLUMNS_NAMED])
+            listed = shorten(", ".join(found))
             raise DataError(
                 f"{path.name} must have one column {name!r} (found: {listed})",
                 f"name its columns {' and '.join(COLUMNS)}",

@@ -21,12 +21,11 @@ from gru4rec.data.parquet_files import open_parquet, read_schema
 from gru4rec.data.sessions import AnyArray, IndexArray, ItemVocabulary, Sessions, order_events
 from gru4rec.data.text_files import read_header, record_line, text_batches
 from gru4rec.errors import DataError, ParameterError
-from gru4rec.files import unreadable_as
+from gru4rec.files import shorten, unreadable_as
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 BATCH_ROWS = 2**17
 TIME_CHARACTERS = 200
-COLUMNS_NAMED = 50  # in a message
 SECONDS_PER_UNIT = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
@@ -169,7 +168,7 @@ def _parquet_batches(path: Path, log_format: LogFormat) -> Iterator[list[pa.Arra
 def _check_columns(found: list[str], log_format: LogFormat, name: str) -> None:
     for key, flag in zip(log_format.columns, ("--session-key", "--item-key", "--time-key"), strict=True):
         if key not in found:
-            listed = ", ".join(map(str, found[:COLUMNS_NAMED])) + ", ..." * (len(found) > COLUMNS_NAMED)
+            listed = shorten(", ".join(map(str, found)))
             raise DataError(f"{name} has no column {key!r} (found: {listed})", f"say which it is with {flag}")
         if found.count(key) > 1:
             raise DataError(f"{name} has {found.count(key)} columns {key!r}", "rename or drop all but one")

@@ -561,7 +561,7 @@ def test_a_header_that_is_not_utf8(tmp_path):
     assert message_of(path).startswith("log.csv has no column 'ItemId' (found: SessionId, Item\ufffd, Time)")
 
 
-@pytest.mark.parametrize("suffix", [".csv.gz", ".csv.bz2", ".csv.zst"])
+@pytest.mark.parametrize("suffix", [".csv.gz", ".csv.zst"])
 @pytest.mark.parametrize("content", [ROW * 4 * 10**6, b"\n" * 24 * 10**6], ids=["events", "blank lines"])
 def test_a_compressed_file_that_expands_beyond_measure(tmp_path, suffix, content):
     path = tmp_path / f"log{suffix}"
@@ -581,9 +581,12 @@ def test_a_value_without_end(write):
     assert message_of(write(HEADER + '1,"' + "a\n" * 10**6)).startswith("log.csv: row 2: field larger than field limit")
 
 
-def test_a_header_of_very_many_columns(write):
-    message = message_of(write(",".join(f"a{number}" for number in range(10**5)) + "\n"))
-    assert message.endswith("a48, a49, ...); hint: say which it is with --session-key")
+@pytest.mark.parametrize("names", [[f"a{number}" for number in range(10**5)], ["a" * 10**5]], ids=["many", "long"])
+def test_a_header_is_named_as_far_as_a_message_goes(write, names):
+    message = message_of(write(",".join(names) + "\n"))
+    assert message.startswith("log.csv has no column 'SessionId' (found: a")
+    assert message.endswith(" ...); hint: say which it is with --session-key")
+    assert len(message) < 1000
 
 
 def test_a_row_of_very_many_values(write):
