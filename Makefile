@@ -31,7 +31,7 @@ test-compat: $(COMPAT_READY)
 
 # Searches that lose a worker, the head or the storage, a quarter of an hour: as root, with ip, nsenter and unshare.
 test-faults: $(READY)
-	$(BIN)/python -m pytest tests/multi_node/test_losses.py
+	$(BIN)/python -m pytest --log-cli-level=INFO tests/multi_node/test_losses.py
 
 # A real Slurm on this machine: as root, after apt-get install slurmctld slurmd slurm-client munge.
 test-slurm: $(READY)
