@@ -166,7 +166,7 @@ def test_a_worker_is_cut_off_and_comes_back(hosts, filled, folder, until, write_
         return [line for line in stored(runs, "cut")[0] if (line["node"] == before) == there]
 
     until(lambda: len(at(True)) >= 3, job.logs)
-    (process,) = named(hosts, "ray::GRU4RecTrainable", 2)
+    (process,) = named(hosts, "ray::ResourceTrainable", 2)
     hosts.link(2, "down")
     process.suspend()
     cut = time.monotonic()
@@ -175,7 +175,7 @@ def test_a_worker_is_cut_off_and_comes_back(hosts, filled, folder, until, write_
     until(lambda: [line for line in at(False) if line["trial"] == trial and line["epoch"] > reached + 1], job.logs)
     LOG.info("the trial goes on after %.0f s", time.monotonic() - cut)
     process.resume()
-    until(lambda: not named(hosts, "ray::GRU4RecTrainable.train", 2))
+    until(lambda: not named(hosts, "ray::ResourceTrainable.train", 2))
     hosts.link(2, "up")
     until(lambda: not hosts.processes(2))
     assert job.wait() == SUCCEEDED, job.logs()[-3000:]
