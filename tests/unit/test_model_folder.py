@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -499,3 +501,78 @@ def test_a_bomb_beside_the_items_is_not_read(folder):
     seal(folder)
     with little_memory(), pytest.raises(AssertionError, match="weights are read"):  # which come last
         load_model(folder)
+
+
+def test_a_link_to_a_device_is_not_followed(folder):
+    (folder / "README.md").unlink()
+    (folder / "README.md").symlink_to("/dev/zero")  # its digest would never end
+    assert "is a link out of its folder" in message_of(folder)
+
+
+class Attack:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (self.marker,)
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.json", "items.parquet", "weights.safetensors"])
+@pytest.mark.parametrize("save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_a_pickle_is_not_run(folder, name, save):
+    save(Attack(str(folder.parent / "marker")), folder / name)
+    seal(folder)
+    message_of(folder)
+    assert not (folder.parent / "marker").exists()
+    content = (folder / name).read_bytes()
+    torch.load(io.BytesIO(content), weights_only=False) if save is torch.save else pickle.loads(content)
+    assert (folder.parent / "marker").exists()  # the file would have done it
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.json"])
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("[" * 10**5, "cannot be read: maximum recursion depth exceeded"),
+        (" " * 2**20 + "{}", "cannot be read: it has more than 1,048,576 bytes"),
+        ("[1]", "must hold an object, got [1]"),
+    ],
+    ids=["deep", "long", "list"],
+)
+def test_json_is_read_within_bounds(folder, name, content, problem):
+    (folder / name).write_text(content)
+    seal(folder)
+    assert problem in message_of(folder)
+
+
+def test_weights_of_another_type_are_named(folder):
+    weights = load_file(folder / "weights.safetensors")
+    save_file(weights | {"item_bias": weights["item_bias"].double()}, folder / "weights.safetensors")
+    seal(folder)
+    assert "item_bias has shape (4,) of other numbers than float32" in message_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("ids", "problem"),
+    [
+        ([1, 2, 3, 3], "an item_id is missing or there twice"),
+        (["a", "b", "c", None], "an item_id is missing or there twice"),
+        ([0.5, 1.0, 2.0, 3.0], "item_id must hold integers or text, got double"),
+        ([[1], [2], [3], [4]], "item_id must hold plain values, got list<element: int64>"),
+    ],
+    ids=["twice", "missing", "numbers", "lists"],
+)
+def test_items_that_cannot_be_told_apart_are_refused(folder, ids, problem):
+    pa.parquet.write_table(pa.table({"item_id": ids}), folder / "items.parquet")
+    seal(folder)
+    assert problem in message_of(folder)
+
+
+def test_an_item_id_repeated_by_a_short_code_does_not_fill_the_memory(folder):
+    count = 10_000
+    ids = pa.DictionaryArray.from_arrays(np.zeros(count, dtype=np.int32), ["x" * 2**20])  # 10 GB, written out
+    pa.parquet.write_table(pa.table({"item_id": ids}), folder / "items.parquet", compression="zstd", store_schema=False)
+    change_config(folder, lambda config: config.update(num_items=count))
+    assert re.search(r"items\.parquet has [\d,]+ bytes and holds more than 200 times as much", message_of(folder))
