@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 
 from cluster.jobs import Submission
 from cluster.spec import ClusterSpec
+from gru4rec.errors import DataError
 from gru4rec.files import file_digest
 from tuning.spec import SearchSpec, to_dict
 from tuning.storage import Storage, is_uri
@@ -95,9 +96,18 @@ def folder_bytes(folder: Path) -> int:
 
 
 def log_bytes(search: SearchSpec) -> int:
-    """Return the size of a search's logs, as far as they are files of this machine."""
-    logs = search.data.logs().values() if search.data else ()
-    return sum(Path(path).stat().st_size for path in logs if not is_uri(path))
+    """Return the size of a search's logs, as far as they are files of this machine.
+
+    Raises
+    ------
+    DataError
+        When one of them does not exist.
+    """
+    logs = [Path(path) for path in search.data.logs().values() if not is_uri(path)] if search.data else []
+    for path in logs:
+        if not path.is_file():
+            raise DataError(f"{path} does not exist or is not a file")
+    return sum(path.stat().st_size for path in logs)
 
 
 def _place_logs(

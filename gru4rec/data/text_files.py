@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from gru4rec.errors import DataError
-from gru4rec.files import check_expansion
+from gru4rec.files import check_expansion, shorten
 
 COMPRESSED = (".gz", ".bz2", ".zst")
 BLOCK_BYTES = 2**22
@@ -88,7 +88,8 @@ def _check_widths(path: Path, delimiter: str) -> None:
     _, header = next(records, (0, []))
     for line, fields in records:
         if len(fields) != len(header):
-            raise DataError(f"{path.name}: row {line}: expected {len(header)} columns, got {len(fields)}: {fields}")
+            found = shorten(repr(fields))
+            raise DataError(f"{path.name}: row {line}: expected {len(header)} columns, got {len(fields)}: {found}")
 
 
 def _records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:

@@ -292,3 +292,54 @@ def test_another_layout_is_named(path, save_recpack_file, change, problem):
     message = message_of(path)
     assert message.startswith(f"{path} has not the layout of a recpack model: {problem}")
     assert message.endswith(f"; hint: {HINT}")
+
+
+# --- sizes -----------------------------------------------------------------------------------------------------------
+
+
+def repack(path, compression=zipfile.ZIP_STORED, more=()):
+    """Write the archive anew, and further members."""
+    with zipfile.ZipFile(path) as archive:
+        members = [(name, archive.read(name)) for name in archive.namelist()]
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in [*members, *more]:
+            archive.writestr(name, content)
+
+
+def parameter(numbers):
+    return torch.nn.Parameter(numbers, requires_grad=False)
+
+
+def test_a_view_that_repeats_a_number_is_refused(path, save_recpack_file):
+    endless = parameter(torch.zeros(1, 1).expand(10**9, 10**6))  # 4 PB, written out
+    save_recpack_file(path, change=lambda module: setattr(module.emb, "weight", endless))
+    assert "emb.weight is a view, expected numbers of its own" in message_of(path)
+
+
+def test_weights_that_share_their_numbers_are_refused(path, save_recpack_file):
+    numbers = torch.zeros(10**5, 2)
+
+    def share(module):
+        module.emb.weight, module.lin.weight = parameter(numbers), parameter(numbers)
+
+    save_recpack_file(path, change=share)
+    assert "its weights have 1,600," in message_of(path)
+
+
+def test_an_archive_that_expands_is_refused(path, save_recpack_file):
+    save_recpack_file(path)
+    repack(path, zipfile.ZIP_DEFLATED, [("old/data/9", bytes(10**7))])
+    assert "cannot be read as a recpack model: its members claim 10," in message_of(path)
+
+
+@pytest.mark.parametrize("name", ["old/DATA.PKL", "more/data.pkl"])
+def test_an_archive_with_two_pickles_is_refused(path, save_recpack_file, name):
+    save_recpack_file(path)
+    repack(path, more=[(name, b"\x80\x02}.")])
+    assert "it is no archive of one small pickle and its weights" in message_of(path)
+
+
+def test_an_archive_behind_something_else_is_refused(path, save_recpack_file):
+    save_recpack_file(path)
+    path.write_bytes(b"\x80\x02}." + path.read_bytes())  # a pickle to one reader, an archive to another
+    assert "it is no archive of one small pickle and its weights" in message_of(path)

@@ -12,6 +12,7 @@ import pytest
 from cluster import package
 from cluster.package import installed_requirements, make_folder, pack_search
 from cluster.spec import ClusterSpec, NodeGroup
+from gru4rec.errors import DataError
 from tuning.space import Space
 from tuning.spec import DataSpec, SearchSpec, read_spec
 
@@ -88,3 +89,9 @@ def test_requirements_are_those_installed_here():
     assert found["optuna"] == importlib.metadata.version("optuna")
     assert "+" not in found["torch"]
     assert "ray" not in found
+
+
+def test_a_log_that_does_not_exist(folder, cluster, search):
+    search.data.validation.unlink()
+    with pytest.raises(DataError, match=r"validation\.csv does not exist or is not a file"):
+        pack_search(folder, cluster, search, "id", None)

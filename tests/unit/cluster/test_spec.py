@@ -49,6 +49,13 @@ def test_what_is_read(tmp_path):
         (("cpus = 4", "cpu = 4"), "unknown key 'cpu'; did you mean 'cpus'? in [workers.small]"),
         (("OMP_NUM_THREADS", "AWS_SECRET_ACCESS_KEY"), "looks like a secret, and what is written here is shown"),
         (('storage_path = "runs"', 'storage_path = "runs"\nname = "My Shop"'), "name must be lower-case letters"),
+        (('"runs"', '"~nobody-of-this-name/runs"'), "storage_path: '~nobody-of-this-name/runs' is no path: "),
+        (('"runs"', '"a\\u0000b"'), "storage_path: 'a\\x00b' is no path: embedded null byte"),
+        (
+            ("cpus = 4", f"cpus = 1{'0' * 400}"),
+            "workers.small.cpus must be a whole number from 1 to 9223",
+        ),
+        (("max = 8", "max = 8\nmemory_gib = inf"), "workers.small.memory_gib must be a number >= 0, got inf"),
     ],
 )
 def test_mistakes(tmp_path, change, said):

@@ -547,3 +547,91 @@ def test_a_dataframe_column_of_int_and_str(key, values):
 )
 def test_integers_beyond_64_bits(key, column):
     assert key in message_of(frame(**{key: column}))
+
+
+# --- files that are damaged on purpose -------------------------------------------------------------------------------
+
+ROW = b"1,1,1\n"
+EXPANDS = "bytes and holds more than 200 times as much"
+
+
+def test_a_header_that_is_not_utf8(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_bytes(b"SessionId,Item\xe9,Time\n1,2,3\n")
+    assert message_of(path).startswith("log.csv has no column 'ItemId' (found: SessionId, Item\ufffd, Time)")
+
+
+@pytest.mark.parametrize("suffix", [".csv.gz", ".csv.zst"])
+@pytest.mark.parametrize("content", [ROW * 4 * 10**6, b"\n" * 24 * 10**6], ids=["events", "blank lines"])
+def test_a_compressed_file_that_expands_beyond_measure(tmp_path, suffix, content):
+    path = tmp_path / f"log{suffix}"
+    with pa.output_stream(path, compression="detect") as stream:
+        stream.write(HEADER.encode() + content)
+    assert EXPANDS in message_of(path)
+
+
+@pytest.mark.parametrize("where", ["header", "row"])
+def test_a_line_without_end(tmp_path, where):
+    path = tmp_path / "log.csv"
+    path.write_bytes((HEADER.encode() if where == "row" else b"") + b"a" * (2**23 + 1))
+    assert message_of(path) == "log.csv has a line of more than 4,194,304 characters"
+
+
+def test_a_value_without_end(write):
+    assert message_of(write(HEADER + '1,"' + "a\n" * 10**6)).startswith("log.csv: row 2: field larger than field limit")
+
+
+def test_a_header_of_very_many_columns(write):
+    message = message_of(write(",".join(f"a{number}" for number in range(10**5)) + "\n"))
+    assert message.endswith("a48, a49, ...); hint: say which it is with --session-key")
+
+
+def test_a_row_of_very_many_values(write):
+    message = message_of(write(HEADER + "1," * 10**5 + "\n"))
+    assert message.startswith("log.csv: row 2: expected 3 columns, got 100001: ['1', '1', ")
+    assert len(message) < 1000
+
+
+def test_a_parquet_file_of_very_many_equal_rows(tmp_path):
+    ones = np.ones(5 * 10**6, dtype=np.int64)
+    pa.parquet.write_table(pa.table(dict.fromkeys(["SessionId", "ItemId", "Time"], ones)), tmp_path / "log.parquet")
+    assert EXPANDS in message_of(tmp_path / "log.parquet")
+
+
+def test_a_parquet_file_of_a_very_long_value(tmp_path):
+    table = pa.table({"SessionId": ["a" * 2 * 10**7], "ItemId": [1], "Time": [1]})
+    pa.parquet.write_table(table, tmp_path / "log.parquet", compression="zstd")
+    assert EXPANDS in message_of(tmp_path / "log.parquet")
+
+
+def repeated(text, count):
+    return pa.DictionaryArray.from_arrays(np.zeros(count, dtype=np.int32), [text])
+
+
+def write_repeated(path, **changed):
+    """Write a log of 50,000 events; text in it stands in the file once."""
+    count = 50_000
+    ones = np.ones(count, dtype=np.int64)
+    columns = dict.fromkeys(["SessionId", "ItemId", "Time"], ones) | {
+        name: repeated(text, count) for name, text in changed.items()
+    }
+    pa.parquet.write_table(pa.table(columns), path, compression="zstd", store_schema=False)
+    return path
+
+
+def test_a_long_id_repeated_by_a_short_code_does_not_fill_the_memory(tmp_path):
+    sessions = read_log(write_repeated(tmp_path / "log.parquet", ItemId="x" * 2**20))  # 52 GB, written out
+    assert (sessions.num_events, sessions.num_items) == (50_000, 1)
+
+
+def test_a_long_time_repeated_by_a_short_code_is_refused(tmp_path):
+    path = write_repeated(tmp_path / "log.parquet", Time="1" * 2**20)
+    assert message_of(path) == "log.parquet: Time has a text of 1,048,576 bytes, which is no time"
+
+
+@pytest.mark.parametrize("kind", [pa.bool_(), pa.binary(), pa.list_(pa.int64()), pa.decimal128(5)], ids=str)
+@pytest.mark.parametrize("key", ["SessionId", "ItemId", "Time"])
+def test_columns_of_another_kind_are_refused_before_they_are_read(tmp_path, key, kind):
+    columns = dict.fromkeys(["SessionId", "ItemId", "Time"], pa.array([1])) | {key: pa.nulls(1, kind)}
+    pa.parquet.write_table(pa.table(columns), tmp_path / "log.parquet")
+    assert message_of(tmp_path / "log.parquet").startswith(f"log.parquet: {key} must hold ")

@@ -189,3 +189,76 @@ def test_the_report_shows_the_pareto_front(folder):
 
 def test_no_report_without_epochs(folder):
     assert write_report(load_result(folder)) is None
+
+
+# --- folders that are damaged on purpose -----------------------------------------------------------------------------
+
+
+def change_trials(folder, change):
+    frame = pd.read_parquet(folder / "trials.parquet").astype(object)
+    change(frame)
+    frame.to_parquet(folder / "trials.parquet", index=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("trial", "x", "trial 'x': trial must be of type int, got 'x'"),
+        ("state", None, "trial 0: state must be of type str, got None"),
+        ("seconds", "long", "trial 0: seconds must be of type float, got 'long'"),
+        ("recall@20", None, "trial 0: recall@20 must be a number, got None"),
+        ("hyperparameters", "[1]", "expected an object, got [1]"),
+        ("hyperparameters", "[" * 10**5, "maximum recursion depth exceeded"),
+    ],
+)
+def test_a_damaged_trial_is_named(folder, name, value, problem):
+    change_trials(folder, lambda frame: frame.__setitem__(name, value))
+    with pytest.raises(SearchError) as error:
+        load_result(folder)
+    assert str(error.value).startswith(f"{folder / 'trials.parquet'} cannot be read: {problem}")
+
+
+def test_a_missing_column_of_trials_is_named(folder):
+    change_trials(folder, lambda frame: frame.pop("seed"))
+    with pytest.raises(SearchError, match=r"trials\.parquet cannot be read: trial 0: seed must be of type int, got"):
+        load_result(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "cannot be read: Expecting value"),
+        (b"\xff", "cannot be read: 'utf-8' codec"),
+        (b"[]", "cannot be read: expected an object, got []"),
+        (b"{}", "cannot be read: ended must be text, elapsed_s a number and confirmed a list"),
+        (b'{"ended": "x", "elapsed_s": 1, "confirmed": [1]}', "cannot be read: expected an object, got 1"),
+        (
+            b'{"ended": "x", "elapsed_s": 1, "confirmed": [{"trial": 0, "metrics": {"recall@20": []}}]}',
+            "cannot be read: confirmed must have a trial and its recall@20 with each seed",
+        ),
+        (
+            b'{"ended": "x", "elapsed_s": 1, "confirmed": [{"trial": 0, "metrics": {"mrr@20": [1.0]}}]}',
+            "cannot be read: confirmed must have a trial and its recall@20 with each seed",
+        ),
+    ],
+)
+def test_a_damaged_outcome_is_named(folder, content, problem):
+    (folder / "search.json").write_bytes(content)
+    with pytest.raises(SearchError) as error:
+        load_result(folder)
+    assert str(error.value).startswith(f"{folder / 'search.json'} {problem}")
+
+
+@pytest.mark.parametrize("line", ["1", "{", "\xff"], ids=repr)
+def test_damaged_curves_are_named(folder, line):
+    (folder / "epochs.ndjson").write_bytes(b'{"trial": 0, "epoch": 1}\n' + line.encode("latin-1") + b"\n")
+    with pytest.raises(SearchError, match=r"epochs\.ndjson"):
+        load_result(folder).epochs()
+
+
+def test_the_function_of_a_space_is_not_called(folder, tmp_path, monkeypatch):
+    (tmp_path / "touching.py").write_text("from pathlib import Path\nPath(__file__).with_name('marker').touch()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (folder / "search.toml").write_text('[space]\nfunction = "touching:space"\n')
+    load_result(folder)
+    assert not (tmp_path / "marker").exists()

@@ -336,3 +336,64 @@ def test_a_file_that_is_no_toml(write):
 
 def test_a_missing_file(tmp_path):
     assert "none.toml cannot be read" in problems_of(tmp_path / "none.toml")
+
+
+# --- files that are damaged on purpose -------------------------------------------------------------------------------
+
+RANGE = '[space]\nlearning_rate = {type = "float", low = %s, high = %s, step = %s}'
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a." * 10**5 + "a = 1", "cannot be read: a key has more than 30 parts"),  # tomllib would take minutes
+        ("[" + '"." . ' * 40 + "a]", "cannot be read: a key has more than 30 parts"),
+        ("a = " + "[" * 31 + "]" * 31, "cannot be read: it is nested more than 30 levels deep"),
+        ("a = " + "[" * 10**5, "cannot be read: "),
+        ("#" * 2**20 + "\n", "cannot be read: it has more than 1,048,576 bytes"),
+        ("a = 1" + "0" * 5000, "cannot be read: Exceeds the limit"),
+        (f"[search]\ntrials = 1{'0' * 400}", "search.trials must be a whole number from 1 to 9223372036854775807"),
+        (f"[search]\ngpus_per_trial = 1{'0' * 400}", "search.gpus_per_trial must be a number >= 0"),
+        (f"[fixed]\ndropout = 1{'0' * 400}", "fixed: dropout must be in [0, 1)"),
+        ('[search]\nconfirm = "\u00b2x3"', "search.confirm must be TRIALSxSEEDS"),  # a digit that int() refuses
+        ('[search]\nuntil = "recall@20=nan"', "search.until must be METRIC=VALUE"),
+        ("[space]\nbptt = {type = [1]}", "space.bptt.type must be float, int or choice, got [1]"),
+        ("[space]\nbptt = {type = {}}", "space.bptt.type must be float, int or choice, got {}"),
+        (RANGE % ("nan", 1, 1), "space.learning_rate.low must be a number, got nan"),
+        (RANGE % (0.1, 1, "inf"), "space.learning_rate.step must be a number > 0, got inf"),
+        (RANGE % (0.1, 1, "1e-300"), "space.learning_rate: step=1e-300 is too small"),
+        ("[[points]]\nlearning_rate = [1]", "points 1: learning_rate must be a number, text, true or false, got [1]"),
+        ("[[points]]\nbptt = 2020-01-01", "points 1: bptt must be a number, text, true or false"),
+        (
+            '[space]\nbptt = {type = "int", low = 1, high = 2, when = {loss_fn = [[1]]}}',
+            "space.bptt.when must be a table of NAME = [PLAIN VALUES]",
+        ),
+        ('[space]\nfunction = ".a:b"', "the function '.a:b' of the space cannot be imported"),
+        ('[space]\nfunction = "math:sqrt"', "space: no point can be drawn from it: TypeError"),
+        ('[space]\nofficial = "\\u0000"', "space.official: "),
+    ],
+)
+def test_what_is_written_to_do_harm_is_a_problem_like_others(write, text, problem):
+    with pytest.raises(SpecificationError) as error:
+        read_spec(write(text))
+    assert problem in str(error.value)
+    assert len(str(error.value)) < 2000
+
+
+def test_of_very_many_problems_the_first_are_named(write):
+    with pytest.raises(SpecificationError) as error:
+        read_spec(write("".join(f"a{number} = 1\n" for number in range(1000))))
+    lines = str(error.value).splitlines()
+    assert lines[0] == "search.toml: 1000 problems"
+    assert (len(lines), lines[-1].strip()) == (22, "and 980 more")
+
+
+def test_a_function_is_not_called_unless_points_are_drawn(write, tmp_path, monkeypatch):
+    (tmp_path / "touching.py").write_text("from pathlib import Path\nPath(__file__).with_name('marker').touch()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = write('[space]\nfunction = "touching:space"')
+    read_spec(path, try_out=False)
+    assert not (tmp_path / "marker").exists()
+    with pytest.raises(SpecificationError, match="cannot be imported"):
+        read_spec(path)
+    assert (tmp_path / "marker").exists()
