@@ -25,6 +25,7 @@ from cluster.package import ORDER, SEARCH
 from gru4rec.errors import ClusterError, GRU4RecError
 from gru4rec.files import file_digest
 from tuning.budget import INTERRUPTED
+from tuning.checkpoints import PATIENCE_S
 from tuning.fingerprint import FINGERPRINT, make_fingerprint, write_fingerprint
 from tuning.journal import EPOCHS, PastTrial
 from tuning.progress import Progress
@@ -65,7 +66,7 @@ def main() -> None:
 
 def run_search(spec: SearchSpec, order: dict[str, Any]) -> SearchResult:
     """Check the nodes, search, and store the result."""
-    storage = Storage(order["storage_path"])
+    storage = Storage(order["storage_path"], PATIENCE_S)
     connect("auto")
     checks = check_nodes(order)
     tell(CHECKS, [check.as_row() for check in checks])

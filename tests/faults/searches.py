@@ -266,7 +266,7 @@ class PlainFits:
 
 
 def trial_processes(roots: list[psutil.Process], starting: bool = False) -> Iterator[psutil.Process]:
-    """Yield the processes below `roots` that have a trial; or those that are being started."""
+    """Yield the processes below `roots` that have a trial; or also those that are being started."""
     for root in roots:
         try:
             children = root.children(recursive=True)
@@ -277,7 +277,9 @@ def trial_processes(roots: list[psutil.Process], starting: bool = False) -> Iter
                 name = " ".join(process.cmdline())
             except psutil.Error:
                 continue
-            if name.startswith(HAS_A_TRIAL) or (starting and "default_worker.py" in name):
+            if name.startswith(HAS_A_TRIAL) or (
+                starting and "default_worker.py" in name and process.name() != "raylet"
+            ):
                 yield process
 
 

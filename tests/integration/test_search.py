@@ -200,6 +200,7 @@ def test_a_trial_goes_on_from_its_checkpoint_with_the_same_numbers(trial):
     first = train(trial(), 2)
     again = train(trial(), 3)
     assert again[0].pop("went_on_from") == 2
+    assert all(record.pop("checkpoint_bytes") > 0 for record in first)  # news of the writing, not of the epoch
     assert again[:2] == first
     assert figures(again) == figures(expected)
 

@@ -191,27 +191,32 @@ class Hosts:
         return [process for process in found if _runs(process)]
 
     def add_s3(self) -> None:
-        """Start an S3 server beside the hosts."""
+        """Start an S3 server beside the hosts, or start it again."""
         data = self._folder / "s3"
-        data.mkdir()
+        data.mkdir(exist_ok=True)
         options = [f"-dir={data}", f"-ip={self.outside}", "-s3", f"-s3.port={S3_PORT}", "-s3.port.iceberg=0"]
         options += ["-s3.port.lance=0", "-s3.iam=false", "-master.telemetry=false", "-volume.max=20"]
         options += [f"-{part}.localSocket={data}/{part}.sock" for part in ("s3", "filer")]
-        with (self._folder / "s3.log").open("wb") as log:
+        with (self._folder / "s3.log").open("ab") as log:
             self._s3 = subprocess.Popen([PROGRAMS / "weed", "server", *options], stdout=log, stderr=log)
 
     def signal_s3(self, number: int) -> None:
         assert self._s3 is not None
         self._s3.send_signal(number)
 
-    def close(self) -> None:
-        for number in list(self._running):
-            self.lose(number)
+    def lose_s3(self) -> None:
+        """Have the S3 server die; its data stays."""
         if self._s3 is not None:
             self._s3.kill()
             self._s3.wait()
+            self._s3 = None
             for name in S3_SOCKETS:
                 Path(f"/tmp/seaweedfs-{name}.sock").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        for number in list(self._running):
+            self.lose(number)
+        self.lose_s3()
         shutil.rmtree(self._ray)
 
     def _command(self, number: int, start: list[str]) -> list[str]:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
+import pickle
 import re
 import shutil
 import subprocess
+import tracemalloc
+from contextlib import contextmanager
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -351,3 +357,222 @@ def test_another_number_of_items_is_found(folder, ids):
     pa.parquet.write_table(pa.table({"item_id": ids}), folder / "items.parquet")
     seal(folder)
     assert f"items.parquet has {len(ids)} rows, expected 4" in message_of(folder)
+
+
+# --- folders that mean harm ------------------------------------------------------------------------------------------
+
+
+LITTLE = 2**23
+POOLS = []  # Arrow wants those that it took memory from to stay
+
+
+@contextmanager
+def little_memory():
+    """Python and Arrow take little memory inside, and weights are not read at all."""
+    usual = pa.default_memory_pool()
+    POOLS.append(pa.proxy_memory_pool(usual))
+    pa.set_memory_pool(POOLS[-1])
+    tracemalloc.start()
+    try:
+        with mock.patch.object(model_folder, "load_file", side_effect=AssertionError("weights are read")):
+            yield
+        assert tracemalloc.get_traced_memory()[1] + POOLS[-1].max_memory() < LITTLE
+    finally:
+        tracemalloc.stop()
+        pa.set_memory_pool(usual)
+
+
+def refusal_of(folder):
+    with little_memory():
+        return message_of(folder)
+
+
+@pytest.mark.parametrize("name", ["../model.txt", "/etc/passwd", "./config.json", "a/../config.json", ""])
+def test_digests_of_files_elsewhere_are_refused(folder, name):
+    with (folder / "SHA256SUMS").open("a") as file:
+        file.write(f"{'0' * 64}  {name}\n")
+    assert f"SHA256SUMS names {name!r}, expected config.json, " in message_of(folder)
+
+
+@pytest.mark.parametrize("target", ["../outside", "absolute"])
+@pytest.mark.parametrize("name", CONTENTS)
+def test_a_link_out_of_the_folder_is_refused(folder, name, target):
+    outside = shutil.move(folder / name, folder.parent / "outside")
+    (folder / name).symlink_to(outside if target == "absolute" else target)
+    assert f"{name} is a link out of its folder; hint: copy the folder with its links followed" in message_of(folder)
+
+
+def test_a_link_through_another_folder_is_refused(folder):
+    (folder / "here").symlink_to(folder.parent)
+    shutil.move(folder / "config.json", folder.parent / "config.json")
+    (folder / "config.json").symlink_to("here/config.json")
+    assert "config.json is a link out of its folder" in message_of(folder)
+
+
+def test_links_within_the_folder_and_to_it_are_followed(folder):
+    (folder / "config.json").rename(folder / "other.json")
+    (folder / "config.json").symlink_to("other.json")
+    (folder.parent / "link").symlink_to(folder)
+    assert load_model(folder.parent / "link").items.ids.tolist() == IDS["int"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+@pytest.mark.parametrize("name", CONTENTS)
+def test_what_is_no_file_is_refused_and_not_waited_for(folder, name, make):
+    (folder / name).unlink()
+    make(folder / name)
+    assert f"{name} is not a file" in message_of(folder)
+
+
+def test_links_in_a_circle_are_refused(folder):
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to("config.json")
+    assert "config.json" in message_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [([2**40, 2**20], 0), ([4, 2**62], 2**63), ([2**33], 2**35), ([-1], 4)], ids=str
+)
+def test_a_header_that_claims_huge_weights_is_refused(folder, shape, size):
+    """The first weight claims to be large, within the file or beyond it; nothing else of it is changed."""
+    path = folder / "weights.safetensors"
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["item_bias"] = {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}
+    written = json.dumps(header).encode()
+    path.write_bytes(len(written).to_bytes(8, "little") + written + content[8 + length :])
+    seal(folder)
+    assert str(folder) in refusal_of(folder)
+
+
+@pytest.mark.parametrize("length", [2**63, 2**40, 2**27])
+def test_a_header_that_claims_to_be_huge_is_refused(folder, length):
+    (folder / "weights.safetensors").write_bytes(length.to_bytes(8, "little") + b"{}")
+    seal(folder)
+    assert str(folder) in refusal_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"hidden_size": 2**40}, "does not fit its config.json"),
+        ({"num_components": 2**40}, "does not fit its config.json"),
+        ({"num_layers": 2**40}, f"no {2**40} layers in it"),
+        ({"num_layers": 10**4000}, "num_layers must be"),
+    ],
+    ids=["hidden_size", "num_components", "num_layers", "beyond 64 bits"],
+)
+def test_huge_sizes_are_compared_and_not_allocated(folder, values, problem):
+    change_config(folder, lambda config: config["hyperparameters"].update(values))
+    assert problem in refusal_of(folder)
+
+
+def test_a_huge_number_of_items_is_compared_and_not_allocated(folder):
+    change_config(folder, lambda config: config.update(num_items=2**40))
+    assert f"items.parquet has 4 rows, expected {2**40:,}" in refusal_of(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.json", "SHA256SUMS"])
+def test_a_huge_text_is_not_read(folder, name):
+    with (folder / name).open("ab") as file:
+        file.truncate(2**27)
+    if name != "SHA256SUMS":
+        seal(folder)
+    assert "it has more than 1,048,576 bytes" in refusal_of(folder)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [pa.repeat(7, 2 * 10**7), pa.array(["x" * 10**8]), pa.repeat("x" * 10**6, 100)],
+    ids=["rows", "long text", "repeated text"],
+)
+def test_a_bomb_of_items_is_refused(folder, ids):
+    pa.parquet.write_table(pa.table({"item_id": ids}), folder / "items.parquet", compression="zstd")
+    change_config(folder, lambda config: config.update(num_items=len(ids)))
+    message = refusal_of(folder)
+    assert "items.parquet has" in message
+    assert "holds more than 200 times as much" in message
+
+
+def test_a_bomb_beside_the_items_is_not_read(folder):
+    table = pa.table({"item_id": IDS["int"], "more": ["x" * 10**8, "", "", ""]})
+    pa.parquet.write_table(table, folder / "items.parquet", compression="zstd")
+    seal(folder)
+    with little_memory(), pytest.raises(AssertionError, match="weights are read"):  # which come last
+        load_model(folder)
+
+
+def test_a_link_to_a_device_is_not_followed(folder):
+    (folder / "README.md").unlink()
+    (folder / "README.md").symlink_to("/dev/zero")  # its digest would never end
+    assert "is a link out of its folder" in message_of(folder)
+
+
+class Attack:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (self.marker,)
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.json", "items.parquet", "weights.safetensors"])
+@pytest.mark.parametrize("save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_a_pickle_is_not_run(folder, name, save):
+    save(Attack(str(folder.parent / "marker")), folder / name)
+    seal(folder)
+    message_of(folder)
+    assert not (folder.parent / "marker").exists()
+    content = (folder / name).read_bytes()
+    torch.load(io.BytesIO(content), weights_only=False) if save is torch.save else pickle.loads(content)
+    assert (folder.parent / "marker").exists()  # the file would have done it
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.json"])
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("[" * 10**5, "cannot be read: maximum recursion depth exceeded"),
+        (" " * 2**20 + "{}", "cannot be read: it has more than 1,048,576 bytes"),
+        ("[1]", "must hold an object, got [1]"),
+    ],
+    ids=["deep", "long", "list"],
+)
+def test_json_is_read_within_bounds(folder, name, content, problem):
+    (folder / name).write_text(content)
+    seal(folder)
+    assert problem in message_of(folder)
+
+
+def test_weights_of_another_type_are_named(folder):
+    weights = load_file(folder / "weights.safetensors")
+    save_file(weights | {"item_bias": weights["item_bias"].double()}, folder / "weights.safetensors")
+    seal(folder)
+    assert "item_bias has shape (4,) of other numbers than float32" in message_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("ids", "problem"),
+    [
+        ([1, 2, 3, 3], "an item_id is missing or there twice"),
+        (["a", "b", "c", None], "an item_id is missing or there twice"),
+        ([0.5, 1.0, 2.0, 3.0], "item_id must hold integers or text, got double"),
+        ([[1], [2], [3], [4]], "item_id must hold plain values, got list<element: int64>"),
+    ],
+    ids=["twice", "missing", "numbers", "lists"],
+)
+def test_items_that_cannot_be_told_apart_are_refused(folder, ids, problem):
+    pa.parquet.write_table(pa.table({"item_id": ids}), folder / "items.parquet")
+    seal(folder)
+    assert problem in message_of(folder)
+
+
+def test_an_item_id_repeated_by_a_short_code_does_not_fill_the_memory(folder):
+    count = 10_000
+    ids = pa.DictionaryArray.from_arrays(np.zeros(count, dtype=np.int32), ["x" * 2**20])  # 10 GB, written out
+    pa.parquet.write_table(pa.table({"item_id": ids}), folder / "items.parquet", compression="zstd", store_schema=False)
+    change_config(folder, lambda config: config.update(num_items=count))
+    assert re.search(r"items\.parquet has [\d,]+ bytes and holds more than 200 times as much", message_of(folder))
