@@ -156,7 +156,8 @@ class Hosts:
             self.add(number)
             if number == HEAD:
                 self._until(lambda: answers(self.address(HEAD), RAY_PORT))
-        self._until(lambda: set(self.alive()) == {f"host-{number}" for number in numbers})
+        if numbers:
+            self._until(lambda: set(self.alive()) == {f"host-{number}" for number in numbers})
 
     def add(self, number: int, **variables: str) -> None:
         """Start a host, with these variables in its environment; it does not wait until it is there."""

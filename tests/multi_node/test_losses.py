@@ -38,7 +38,8 @@ def isolated(hosts):
 
 @pytest.fixture
 def filled(hosts):
-    """The head and the workers are there."""
+    """The head and the workers are there, new ones."""
+    hosts.fill()
     hosts.fill(*HOSTS)
 
 
