@@ -29,9 +29,11 @@ test: $(READY)
 test-compat: $(COMPAT_READY)
 	$(COMPAT_BIN)/python -m pytest tests/compat
 
-# Searches killed at random, then ones that lose a worker, the head or the storage; half an hour, as root for the second.
+# Searches killed at random, one of thousands of trials, and ones that lose a worker, the head or the storage; most of an
+# hour, as root for the last.
 test-faults: $(READY)
 	$(BIN)/python tests/faults/campaign.py --kills 60 $(ARGS)
+	$(BIN)/python tests/faults/soak.py
 	$(BIN)/python -m pytest tests/multi_node/test_losses.py
 
 # Readers and parsers under a million inputs, an hour and more; x86-64 Linux only, where atheris runs.

@@ -24,7 +24,7 @@ SPEC = SearchSpec(Space(()), trials=4, max_epochs=3, max_failures=0, criterion=S
 
 
 def trial(number, **fields):
-    fields = {"error_file": None, "num_failures": 1} | fields
+    fields = {"error_file": None, "num_failures": 1, "metric_analysis": {}, "metric_n_steps": {}} | fields
     return SimpleNamespace(config={"trial": number, "seed": 7, "learning_rate": 0.1}, **fields)
 
 
@@ -46,6 +46,13 @@ def play(log, number, *results):
     for each in results:
         log.on_trial_result(0, [], trial(number), each)
     return log.records[number]
+
+
+@pytest.mark.parametrize("callback", ["on_trial_complete", "on_trial_error"])
+def test_what_ray_counts_of_a_trial_is_dropped_when_it_ends(log, callback):
+    ended = trial(0, metric_analysis={"recall@20": {"max": 0.3}}, metric_n_steps={"recall@20": {"5": [0.3]}})
+    getattr(log, callback)(0, [], ended)
+    assert ended.metric_analysis == ended.metric_n_steps == {}
 
 
 @pytest.mark.parametrize(
