@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from gru4rec.numbers import is_number
 
 _IMPORT = "from collections import OrderedDict"
 _FORM = "gru4rec_params = OrderedDict([(name, value), ...])"
+_LINE_END = re.compile(r"\r\n|\r|\n")  # as Python counts lines
 _DTYPES = ("int", "float", "categorical")
 PROBLEMS_NAMED = 20
 _KEYS = ("name", "dtype", "values", "step", "log")
@@ -61,7 +63,7 @@ def read_parameter_file(path: Path) -> list[tuple[str, Any]]:
     except SyntaxError as error:
         raise ParameterError(f"{path.name}: line {error.lineno or 1}: {error.msg}; expected {_FORM}") from None
     except _RefusedError as refused:
-        line = text.split("\n")[refused.line - 1].strip()[:60]
+        line = _LINE_END.split(text)[refused.line - 1].strip()[:60]
         raise ParameterError(
             f"{path.name}: line {refused.line}: {line!r} is not allowed; expected only {_FORM} of plain values",
             "parameter files are read, never executed",

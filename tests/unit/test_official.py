@@ -221,6 +221,7 @@ def test_a_dict_is_read_as_well(write):
     ("text", "problem"),
     [
         ("import os\n" + FILE, "params.py: line 1: 'import os' is not allowed"),
+        ("#\r#\r\nimport os\n", "params.py: line 3: 'import os' is not allowed"),
         (FILE + "import sys\n", "params.py: line 8: 'import sys' is not allowed"),
         (FILE + "gru4rec_params['x'] = 3\n", "params.py: line 8: \"gru4rec_params['x'] = 3\" is not allowed"),
         (FILE + FILE, "params.py: line 10: 'gru4rec_params = OrderedDict([' is not allowed"),
