@@ -14,6 +14,7 @@ from typing import Any
 import ray
 
 from gru4rec.errors import ClusterError
+from gru4rec.files import first_line
 from tuning.spec import SearchSpec
 
 # The automatic loggers cost 1 ms and more per report and write what epochs.ndjson has; trials need no working folder of
@@ -96,7 +97,7 @@ def ray_for(spec: SearchSpec, place: Place = THIS_MACHINE) -> Iterator[Slots]:
     Raises
     ------
     ClusterError
-        When the cluster cannot be reached, or no node of it can hold a single trial.
+        When Ray does not start, the cluster cannot be reached, or no node of it can hold a single trial.
     """
     before = {name: os.environ.get(name) for name in ENVIRONMENT}
     os.environ.update(ENVIRONMENT)
@@ -104,8 +105,7 @@ def ray_for(spec: SearchSpec, place: Place = THIS_MACHINE) -> Iterator[Slots]:
     try:
         if started_here:
             if place.address is None:
-                # by default Ray would join whatever was started on this machine before
-                ray.init("local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+                start()
             else:
                 connect(place.address)
         yield Slots(spec, place.slots)
@@ -117,6 +117,25 @@ def ray_for(spec: SearchSpec, place: Place = THIS_MACHINE) -> Iterator[Slots]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def start() -> None:
+    """Start Ray on this machine.
+
+    Raises
+    ------
+    ClusterError
+        When it is not there in time.
+    """
+    try:
+        # by default Ray would join whatever was started on this machine before
+        ray.init("local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # Ray raises just that when its start takes more than half a minute
+        ray.shutdown()
+        raise ClusterError(
+            f"Ray did not start: {first_line(error)}",
+            "is the machine busy, is there room in RAY_TMPDIR (/tmp)? try again",
+        ) from error
 
 
 def connect(address: str) -> None:
