@@ -112,12 +112,11 @@ def _session(graph: _Graph, network: Network, quantised: bool) -> tuple[str, lis
     lengths = graph.node("Cast", ["lengths"], "lengths_int32", to=TensorProto.INT32)
     embed = _quantised_embedding if quantised else _embedding
     inputs = embed(graph, network, items)  # (steps, batch, D)
-    direction = graph.weight("direction_axis", [1])
     last = len(network.layers) - 1
     for layer in range(last):
         weights, how = _gru(graph, network, layer)
         states = graph.node("GRU", [inputs, *weights, lengths], f"gru.{layer}.states", **how)  # (steps, 1, batch, H)
-        inputs = graph.node("Squeeze", [states, direction], f"gru.{layer}.inputs_of_next")
+        inputs = graph.node("Squeeze", [states, graph.weight("direction_axis", [1])], f"gru.{layer}.inputs_of_next")
     weights, how = _gru(graph, network, last)
     graph.node("GRU", [inputs, *weights, lengths], "", "gru.last_state", **how)  # (1, batch, H)
     return graph.node("Squeeze", ["gru.last_state", graph.weight("first_axis", [0])], "state"), []

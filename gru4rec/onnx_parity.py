@@ -233,7 +233,7 @@ def is_good(quality: QuantisedQuality) -> bool:
 
 
 def _prefixes(log: Sessions) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
-    """Yield batches of beginnings of sessions, of like lengths, and the next item of each; where they are many, some."""
+    """Yield batches of beginnings of sessions, of like lengths, and the next item of each; of many, a sample."""
     ends = target_positions(log, "all")
     if len(ends) > TARGETS_AT_MOST:
         ends = np.random.default_rng(0).choice(ends, TARGETS_AT_MOST, replace=False)

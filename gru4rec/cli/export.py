@@ -53,7 +53,8 @@ def export(
         error = max(parity["max_error"] for parity in measured["parity"])
         note(f"wrote {place / name}: scores within {error:.1e} of the model's")
         if quality := measured.get("quality"):
-            note(
-                f"  of its first 20 items {quality['overlap']:.1%} are the model's; recall@20 {quality['recall']:.4f} "
-                f"(the model's {quality['recall_before']:.4f}), MRR@20 {quality['mrr']:.4f} ({quality['mrr_before']:.4f})"
+            figures = ", ".join(
+                f"{name}@20 {quality[name]:.4f} (the model's {quality[f'{name}_before']:.4f})"
+                for name in ("recall", "mrr")
             )
+            note(f"  {quality['overlap']:.1%} of its first 20 items are the model's, {figures}")
