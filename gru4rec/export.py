@@ -56,7 +56,7 @@ def export_onnx(model: Model, path: str | Path, kind: Kind = "model", log: Sessi
     Raises
     ------
     ParameterError
-        When `path` has another ending, or kind 'int8' has no log.
+        When `path` has another ending, the kind is unknown, or kind 'int8' has no log.
     ExportError
         When the graph does not compute what the model does, is too large, or is not good enough in bytes. No file is
         written then.
@@ -168,13 +168,13 @@ def render_items(items: ItemVocabulary) -> bytes:
 
 def _make(model: Model, kind: Kind, log: Sessions | None) -> tuple[bytes, Measured]:
     """Return a file of ONNX, and what was measured of it."""
+    if kind == "int8" and log is None:
+        raise ParameterError("kind 'int8' needs a log to be measured on")
     graph = build_graph(model.network, kind)
     session = open_session(graph.SerializeToString())
     found = measure_parity(model.network, session, kind)
     measured: Measured = {"parity": [asdict(parity) for parity in found]}
-    if kind == "int8":
-        if log is None:
-            raise ParameterError("kind 'int8' needs a log to be measured on")
+    if kind == "int8" and log is not None:
         known, _ = log.with_items_of(model.items)
         before = open_session(build_graph(model.network, "model").SerializeToString())
         measured["quality"] = asdict(check_quality(session, before, known))

@@ -16,14 +16,14 @@ Items and ids are item indices; whatever lies behind the `lengths[b]` first item
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from gru4rec.errors import ExportError
+from gru4rec.errors import ExportError, ParameterError, unknown_name
 from gru4rec.nn.network import Network
 
 Kind = Literal["model", "step", "int8"]
@@ -57,9 +57,13 @@ def build_graph(network: Network, kind: Kind) -> Any:
 
     Raises
     ------
+    ParameterError
+        When the kind is unknown.
     ExportError
         When the weights are too large for a file of ONNX.
     """
+    if kind not in get_args(Kind):
+        raise ParameterError(unknown_name(kind, get_args(Kind), "kind of graph"))
     graph = _Graph()
     state, outputs = _step(graph, network) if kind == "step" else _session(graph, network, quantised=kind == "int8")
     scores = _quantised_scores(graph, network, state) if kind == "int8" else _scores(graph, network, state)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("model", type=FOLDER)
 @click.argument("out", type=FILE, required=False)
 @click.option("--stateful", is_flag=True, help="Write to OUT the graph of one step, which is given the state.")
-@click.option("--int8", "log", type=FILE, help="Write tables in bytes as well, if that ranks this log as well.")
+@click.option("--int8", "log", type=FILE, help="Also have tables in bytes, if those rank this log as well.")
 @threads_option
 @log_format_options
 @json_option

@@ -113,6 +113,7 @@ def test_bytes_that_rank_worse_are_refused(coarse, log, tmp_path):
     [
         ("shop.pt", "model", r"^an ONNX file must be called NAME\.onnx, got .*shop\.pt$"),
         ("shop.onnx", "int8", r"^kind 'int8' needs a log to be measured on$"),
+        ("shop.onnx", "steps", r"^unknown kind of graph 'steps'; did you mean 'step'\?$"),
     ],
 )
 def test_what_cannot_be_asked_for(model, tmp_path, name, kind, message):
