@@ -52,7 +52,8 @@ def _write_parquet(frames: Iterable[pd.DataFrame], path: Path) -> None:
         for frame in frames:
             if writer is None:
                 writer = pa.parquet.ParquetWriter(path, _schema(frame))
-            writer.write_table(pa.Table.from_pandas(frame, writer.schema, preserve_index=False))
+            if len(frame):
+                writer.write_table(pa.Table.from_pandas(frame, writer.schema, preserve_index=False))
     finally:
         if writer is not None:
             writer.close()
