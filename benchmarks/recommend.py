@@ -5,8 +5,9 @@
 
 End to end is what `gru4rec recommend MODEL in.parquet --out out.parquet` does once the model is loaded: read, run the
 GRU, score all items, find the best 20, write. The products are those of the last states with the item table alone, by
-torch.mm of 256 states at a time and by what ours uses, into memory that is thrown away; the faster one counts. Both take
-turns, so that they see the same machine; medians of CPU time over the rounds, one thread. Generated logs, random weights.
+torch.mm of 256 states at a time and by what ours uses, into memory that is thrown away; the faster one counts. Both
+take turns, so that they see the same machine; medians of CPU time over the rounds, one thread. Generated logs, random
+weights.
 
 With --memory: how much memory so many sessions take at their highest, and a tenth of them.
 """
@@ -128,7 +129,7 @@ def measure(num_items: int, hidden_size: int, num_sessions: int, rounds: int, fo
 
 
 def measure_memory(num_sessions: int, folder: Path) -> list[dict[str, Any]]:
-    """Return by how much recommending raises the resident memory at its highest, for a tenth of the sessions and all."""
+    """Return by how much recommending raises the resident memory, for a tenth of the sessions and for all."""
     model, rows = make_model(5_000, 100), []
     for count in (num_sessions // 10, num_sessions):
         source, target = folder / "in.parquet", folder / "out.parquet"
