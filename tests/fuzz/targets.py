@@ -36,12 +36,10 @@ from gru4rec.errors import GRU4RecError, StorageError
 from gru4rec.files import file_digest
 from gru4rec.hyperparameters import HyperParameters
 from gru4rec.model import Model
-from gru4rec.model_folder import DIGESTS, FILES, PARTS, load_model, save_model
+from gru4rec.model_folder import DIGESTS, FILES, load_model, save_model
 from gru4rec.nn.network import Network, weight_shapes
 from gru4rec.official import read_official
 from gru4rec.recpack_file import load_recpack_model
-from gru4rec.sealed_folder import seal
-from gru4rec.verification import verify_model
 from tuning.checkpoints import Checkpoints, file_name, folder_name
 from tuning.confirm import Confirmation
 from tuning.fingerprint import FINGERPRINT, compare_fingerprint, write_fingerprint
@@ -310,23 +308,6 @@ def model_target(name: str) -> Target:
     return Target(seeds, read)
 
 
-def examples_target(name: str) -> Target:
-    """Return the target that replaces a file of examples/ and seals the folder: checks fail, and nothing is raised."""
-
-    def seeds(folder: Path) -> list[bytes]:
-        return [(save_model(make_model(), folder / "seed") / "examples" / name).read_bytes()]
-
-    def read(folder: Path, data: bytes) -> None:
-        path = folder / "model"
-        if not path.exists():
-            save_model(make_model(), path)
-        put(path / "examples" / name, data)
-        seal(path)
-        verify_model(path)
-
-    return Target(seeds, read, share=1)  # they are slow
-
-
 def check_model(model: Model) -> None:
     """A model that was loaded recommends, or says that its scores are not finite."""
     ids = model.items.ids[:2]
@@ -527,7 +508,6 @@ TARGETS: dict[str, Target] = {
         lambda _: [*PARAMETERS], lambda folder, data: _ignore(read_official(put(folder / "params.py", data))), share=12
     ),
     **{f"model_{name.partition('.')[0].lower()}": model_target(name) for name in (*FILES[:4], DIGESTS)},
-    **{f"examples_{name.partition('.')[0]}": examples_target(name) for name in PARTS["examples"]},
     "recpack": Target(recpack_seeds, check_recpack),
     "recpack_pickle": Target(recpack_pickles, check_recpack_pickle),
     **{f"result_{name.replace('.', '_')}": result_target(name) for name in (SPEC, TRIALS, SEARCH, EPOCHS)},
