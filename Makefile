@@ -58,8 +58,10 @@ bench: $(READY)
 	$(BIN)/python benchmarks/evaluate.py $(if $(OFFICIAL),--official "$(OFFICIAL)")
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/reading.py
+	$(BIN)/python benchmarks/recommend.py
 	$(BIN)/python benchmarks/time_to_accuracy.py $(if $(OFFICIAL),--official "$(OFFICIAL)")
 	$(BIN)/python benchmarks/search_overhead.py
+	$(BIN)/python benchmarks/serving_engines.py
 
 # Searches replayed from recorded curves: ours beside others, on up to 1,024 workers, and variants of ASHA.
 bench-search: $(READY)

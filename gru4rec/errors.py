@@ -6,6 +6,7 @@
     ├── ParameterError        a parameter's value or name (also a ValueError)      exit 2
     ├── DataError             a log that cannot be read or used (also ValueError)  exit 1
     ├── ModelFolderError      a model folder or file that is damaged or unknown    exit 1
+    ├── ExportError           a model that cannot be had as ONNX                   exit 1
     ├── DivergedError         training whose loss left the finite numbers          exit 1
     ├── SearchError           a search that failed                                 exit 1
     │   ├── SpecificationError    a search.toml that cannot be run                 exit 2
@@ -48,6 +49,10 @@ class DataError(GRU4RecError, ValueError):
 
 class ModelFolderError(GRU4RecError):
     """A model folder, or a model file to convert, is incomplete, damaged or of an unknown format."""
+
+
+class ExportError(GRU4RecError):
+    """A model cannot be written as ONNX, or what was written does not compute what the model does."""
 
 
 class DivergedError(GRU4RecError):

@@ -15,7 +15,10 @@ BUILT_IN = {
     "fit": "gru4rec.cli.fit:fit",
     "evaluate": "gru4rec.cli.evaluate:evaluate",
     "recommend": "gru4rec.cli.recommend:recommend",
+    "inspect": "gru4rec.cli.inspect:inspect",
+    "verify": "gru4rec.cli.verify:verify",
     "convert": "gru4rec.cli.convert:convert",
+    "export": "gru4rec.cli.export:export",
 }
 INTERRUPTED = 130
 
@@ -62,7 +65,8 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
-        extra = {"ray": "tune", "optuna": "tune"}.get((error.name or "").split(".")[0])
+        package = (error.name or "").split(".")[0]
+        extra = {"ray": "tune", "optuna": "tune", "onnx": "onnx", "onnxruntime": "onnx"}.get(package)
         if extra is None:
             raise
         click.echo(f"error: this command needs {error.name}; hint: pip install 'gru4rec-tune[{extra}]'", err=True)

@@ -64,20 +64,23 @@ class LogFormat:
 
 DEFAULT_FORMAT = LogFormat()
 
-_Batches = Callable[[], Iterator[list[pa.Array]]]
+Batches = Callable[[], Iterator[list[pa.Array]]]
 _Reading = Callable[[pa.Array], pa.Array]
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """Where a log comes from, for messages."""
 
     name: str
     text_file: tuple[Path, str] | None = None  # path and delimiter
+    first_row: int = 0  # of a part of a log
 
     def row(self, position: int) -> str:
         """Name the row at a position in the table; for a text file, the line on which it begins."""
-        row = position if self.text_file is None else record_line(*self.text_file, position)
+        row = self.first_row + position
+        if self.text_file is not None:
+            row = record_line(*self.text_file, row)
         return f"{self.name}: row {row}"
 
 
@@ -102,13 +105,15 @@ def read_log(source: str | Path | pd.DataFrame, log_format: LogFormat = DEFAULT_
         When the file cannot be read, is empty, lacks a column, or holds a missing id or an unreadable time.
     """
     if isinstance(source, pd.DataFrame):
-        return _sessions(*_columns_of_frame(source, log_format), log_format)
+        return sessions_of(*_batches_of_frame(source, log_format), log_format)
     path = Path(source)
     with unreadable_as(DataError, path.name):
-        return _sessions(*_columns_of_file(path, log_format), log_format)
+        return sessions_of(*batches_of_file(path, log_format), log_format)
 
 
-def _sessions(columns: list[list[pa.Array]], place: _Place, log_format: LogFormat) -> Sessions:
+def sessions_of(batches: Batches, place: Place, log_format: LogFormat) -> Sessions:
+    """Return the sessions of batches of sessions, items and times, ids as codes into a dictionary of each batch."""
+    columns = _columns(batches)
     if sum(map(len, columns[-1])) == 0:
         raise DataError(f"{place.name} has no events")
     sessions, session_ids = _ids(_taken(columns), log_format.session_key, place)
@@ -127,7 +132,7 @@ def _sessions(columns: list[list[pa.Array]], place: _Place, log_format: LogForma
     )
 
 
-def _columns_of_frame(frame: pd.DataFrame, log_format: LogFormat) -> tuple[list[list[pa.Array]], _Place]:
+def _batches_of_frame(frame: pd.DataFrame, log_format: LogFormat) -> tuple[Batches, Place]:
     _check_columns(list(frame.columns), log_format, "DataFrame")
     try:
         table = pa.Table.from_pandas(frame[log_format.columns], preserve_index=False)
@@ -138,10 +143,11 @@ def _columns_of_frame(frame: pd.DataFrame, log_format: LogFormat) -> tuple[list[
             f"DataFrame: a column mixes types: {'; '.join(map(str, error.args))}", "make it all text or all numbers"
         ) from None
     _check_kinds(table.schema, log_format, "DataFrame")
-    return _columns(lambda: _encoded(table.to_batches(BATCH_ROWS), log_format, "DataFrame")), _Place("DataFrame")
+    return lambda: _encoded(table.to_batches(BATCH_ROWS), log_format, "DataFrame"), Place("DataFrame")
 
 
-def _columns_of_file(path: Path, log_format: LogFormat) -> tuple[list[list[pa.Array]], _Place]:
+def batches_of_file(path: Path, log_format: LogFormat) -> tuple[Batches, Place]:
+    """Return a function that reads a file's batches for `sessions_of`, and the place to name in messages."""
     suffixes = [suffix for suffix in path.suffixes if suffix not in {".gz", ".bz2", ".zst"}]
     kind = suffixes[-1].lower() if suffixes else ""
     if not path.is_file():
@@ -152,11 +158,11 @@ def _columns_of_file(path: Path, log_format: LogFormat) -> tuple[list[list[pa.Ar
         schema = read_schema(path)
         _check_columns(schema.names, log_format, path.name)
         _check_kinds(schema, log_format, path.name)
-        return _columns(lambda: _parquet_batches(path, log_format)), _Place(path.name)
+        return lambda: _parquet_batches(path, log_format), Place(path.name)
     if kind in DELIMITERS:
         text_file = (path, DELIMITERS[kind])
         _check_columns(read_header(*text_file), log_format, path.name)
-        return _columns(lambda: text_batches(*text_file, log_format.columns)), _Place(path.name, text_file)
+        return lambda: text_batches(*text_file, log_format.columns), Place(path.name, text_file)
     raise DataError(f"{path.name} is not a .csv, .tsv or .parquet file")
 
 
@@ -190,10 +196,11 @@ def _encoded(batches: Iterable[pa.RecordBatch], log_format: LogFormat, name: str
     """Yield sessions, items and times of each batch, ids as codes into a dictionary of the batch."""
     for batch in batches:
         *ids, times = (batch.column(key) for key in log_format.columns)
-        yield [*map(_encode, ids), _written_out(times, f"{name}: {log_format.time_key}")]
+        yield [*map(encode_ids, ids), _written_out(times, f"{name}: {log_format.time_key}")]
 
 
-def _encode(column: pa.Array) -> pa.Array:
+def encode_ids(column: pa.Array) -> pa.Array:
+    """Return ids as codes into a dictionary of those that occur."""
     if not pa.types.is_dictionary(column.type):
         return column if pa.types.is_null(column.type) else column.dictionary_encode()
     if column.dictionary.null_count:
@@ -217,7 +224,7 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _columns(batches: _Batches) -> list[list[pa.Array]]:
+def _columns(batches: Batches) -> list[list[pa.Array]]:
     """Return the batches of each column; times that are text as integers, floats or moments, if all of them are."""
     readings: list[_Reading] = [
         lambda text: text.cast(pa.int64()),
@@ -259,7 +266,7 @@ def _taken(columns: list[list[pa.Array]]) -> pa.ChunkedArray:
     return pa.chunked_array(columns.pop(0))
 
 
-def _ids(column: pa.ChunkedArray, name: str, place: _Place) -> tuple[IndexArray, AnyArray]:
+def _ids(column: pa.ChunkedArray, name: str, place: Place) -> tuple[IndexArray, AnyArray]:
     """Return codes into the unique ids, and those ids (int64 or str objects)."""
     if column.null_count:
         position = _first(pc.is_null(column))
@@ -271,7 +278,7 @@ def _ids(column: pa.ChunkedArray, name: str, place: _Place) -> tuple[IndexArray,
     return _by_row(codes, column), unique
 
 
-def _check_whole_numbers(ids: AnyArray, column: pa.ChunkedArray, name: str, place: _Place) -> None:
+def _check_whole_numbers(ids: AnyArray, column: pa.ChunkedArray, name: str, place: Place) -> None:
     bad = ~(np.isfinite(ids) & (ids == np.round(ids)))
     if bad.any():
         position, value = int(np.argmax(_by_row(bad, column))), ids[np.argmax(bad)]
@@ -279,7 +286,7 @@ def _check_whole_numbers(ids: AnyArray, column: pa.ChunkedArray, name: str, plac
         raise DataError(f"{place.row(position)}: {name} {problem}", "ids are integers or text")
 
 
-def _int64(column: pa.ChunkedArray, name: str, place: _Place) -> pa.ChunkedArray:
+def _int64(column: pa.ChunkedArray, name: str, place: Place) -> pa.ChunkedArray:
     try:
         return column.cast(pa.int64())
     except pa.ArrowInvalid as error:
@@ -288,7 +295,7 @@ def _int64(column: pa.ChunkedArray, name: str, place: _Place) -> pa.ChunkedArray
 
 def _unique(ids: pa.ChunkedArray) -> tuple[IndexArray, AnyArray]:
     """Return codes into the unique ids, and those ids, for ids of which several may be equal."""
-    numbers = [part for part in map(_as_integers, ids.chunks) if part is not None]
+    numbers = [part for part in map(as_integers, ids.chunks) if part is not None]
     if len(numbers) == ids.num_chunks:
         codes, unique = pd.factorize(np.concatenate(numbers))
         return codes.astype(np.int32), unique
@@ -317,11 +324,12 @@ def _sorted(codes: IndexArray, ids: AnyArray) -> tuple[IndexArray, AnyArray]:
 
 def native_ids(ids: pa.Array) -> AnyArray:
     """Return ids as int64 when all of them are canonical decimal integers (not '007'), else as text."""
-    numbers = _as_integers(ids)
+    numbers = as_integers(ids)
     return _text(ids) if numbers is None else numbers
 
 
-def _as_integers(ids: pa.Array) -> AnyArray | None:
+def as_integers(ids: pa.Array) -> AnyArray | None:
+    """Return ids as int64 when all of them are canonical decimal integers, else None."""
     if pa.types.is_integer(ids.type):
         return np.asarray(ids.to_numpy())
     try:
@@ -336,7 +344,7 @@ def _text(ids: pa.Array) -> AnyArray:
     return np.asarray(ids.to_numpy(zero_copy_only=False), dtype=object)
 
 
-def _times(column: pa.ChunkedArray, log_format: LogFormat, place: _Place) -> tuple[AnyArray, Callable[[Any], Any]]:
+def _times(column: pa.ChunkedArray, log_format: LogFormat, place: Place) -> tuple[AnyArray, Callable[[Any], Any]]:
     """Return times to sort by, and the function that turns them into seconds."""
     name = log_format.time_key
     if column.null_count:
@@ -359,7 +367,7 @@ def _times(column: pa.ChunkedArray, log_format: LogFormat, place: _Place) -> tup
 
 
 def _times_from_text(
-    column: pa.ChunkedArray, log_format: LogFormat, place: _Place
+    column: pa.ChunkedArray, log_format: LogFormat, place: Place
 ) -> tuple[AnyArray, Callable[[Any], Any]]:
     """Return times as `_times` does, where `_columns` could not: unusual forms, and what has to be refused."""
     text = pd.Series(column.to_numpy(zero_copy_only=False), dtype=object)

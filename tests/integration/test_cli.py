@@ -10,6 +10,8 @@ from importlib.metadata import version
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from gru4rec.cli.main import main
@@ -243,7 +245,8 @@ def visits(shop, tmp_path):
 
 def test_recommend_prints_csv_json_or_writes_a_file(call, shop, visits, tmp_path):
     command = ["recommend", shop / "model", visits, "--k", 3]
-    table = load_model(shop / "model").recommend(read_log(visits), 3).table
+    table = load_model(shop / "model").recommend(read_log(visits), 3, fallback="none").table
+    command += ["--fallback", "none"]
     printed = call(*command)
     pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(printed.out)), table, check_dtype=False)
     records = json.loads(call(*command, "--json").out)
@@ -257,10 +260,71 @@ def test_recommend_prints_csv_json_or_writes_a_file(call, shop, visits, tmp_path
 
 
 def test_recommend_names_what_it_left_out(call, shop, visits):
-    assert call("recommend", shop / "model", visits, "--k", 1).err == (
-        "left out 2 events whose item the model does not know\n"
-        "no recommendation for 1 sessions without a known item: strange\n"
-    )
+    for fallback, what in (("popular", "popular items"), ("none", "no recommendation")):
+        assert call("recommend", shop / "model", visits, "--k", 1, "--fallback", fallback).err == (
+            "left out 2 events whose item the model does not know\n"
+            f"{what} for 1 sessions without a known item: strange\n"
+        )
+
+
+def test_recommend_in_parts_is_recommend_at_once(call, shop, tmp_path, monkeypatch):
+    log, out = shop / "log.csv", tmp_path / "out.parquet"
+    frame = pd.read_csv(log).sort_values("SessionId", kind="stable")
+    frame.to_parquet(tmp_path / "log.parquet")
+    model = load_model(shop / "model")
+    whole = model.recommend(read_log(tmp_path / "log.parquet"), 3).table
+    monkeypatch.setattr("gru4rec.data.reading.BATCH_ROWS", 100)
+    call("recommend", shop / "model", tmp_path / "log.parquet", "--k", 3, "--out", out)
+    assert pa.parquet.ParquetFile(out).metadata.num_row_groups > 3
+    found = pd.read_parquet(out)
+    by = ["session", "rank"]
+    found, whole = (table.sort_values(by, ignore_index=True) for table in (found, whole))
+    pd.testing.assert_frame_equal(found.drop(columns="score"), whole.drop(columns="score"))
+    np.testing.assert_allclose(found["score"], whole["score"], rtol=1e-5, atol=1e-6)
+
+
+def test_unknown_sessions_get_the_popular_items(call, shop, visits):
+    rows = pd.read_csv(io.StringIO(call("recommend", shop / "model", visits, "--k", 2).out))
+    counts = pd.read_parquet(shop / "parts/train.parquet")["ItemId"].value_counts()
+    popular = rows[rows["source"] == "popular"]
+    assert set(popular["session"]) == {"strange"}
+    assert popular["score"].tolist() == sorted(counts, reverse=True)[:2]
+    assert [counts[item] for item in popular["item"]] == popular["score"].tolist()
+
+
+# --- inspect and verify ----------------------------------------------------------------------------------------------
+
+
+def test_inspect_prints_a_page_or_json(call, shop):
+    page = call("inspect", shop / "model").out
+    train = pd.read_parquet(shop / "parts/train.parquet")
+    for words in (f"events        {len(train)}", "hidden_size             8", "candidates    all items", "validation"):
+        assert words in page
+    content = json.loads(call("inspect", shop / "model", "--json").out)
+    assert content["config"]["training_log"]["num_sessions"] == train["SessionId"].nunique()
+    assert content["metrics"] == load_model(shop / "model").metrics
+    sizes = {file["name"]: file["bytes"] for file in content["files"]}
+    assert sizes == {str(path): len(data) for path, data in tree(shop / "model").items() if data is not None}
+
+
+def test_verify_passes_and_fails(call, invoke, shop, tmp_path):
+    told = call("verify", shop / "model")
+    assert [line.split()[:2] for line in told.out.splitlines()[1:]] == [
+        *([name, "passed"] for name in ("files", "model", "weights", "support", "examples")),
+        ["onnx", "skipped"],
+    ]
+    damaged = shutil.copytree(shop / "model", tmp_path / "damaged")
+    (damaged / "metrics.json").write_text("{}")
+    done = invoke("verify", damaged, "--json")
+    assert done.code == 1
+    assert [check["passed"] for check in json.loads(done.out)] == [False]
+    assert done.err.startswith(f"error: {damaged} is not sound: {damaged} is damaged: metrics.json not as written")
+
+
+def test_fit_names_the_licence_of_the_data(call, shop, tmp_path):
+    fit = ["fit", shop / "parts/train.parquet", "--out", tmp_path / "m", "--max-epochs", 1, *SMALL]
+    call(*fit, "--data-licence", "CC0")
+    assert "| licence | CC0 |" in (tmp_path / "m/README.md").read_text()
 
 
 def test_recommend_excludes_what_was_seen(call, shop, visits):
@@ -278,7 +342,9 @@ def test_version(call):
     assert call("--version").out.endswith(f", version {version('gru4rec-tune')}\n")
 
 
-@pytest.mark.parametrize("command", [[], ["data"], ["data", "split"], ["fit"], ["evaluate"], ["recommend"]], ids=str)
+@pytest.mark.parametrize(
+    "command", [[], ["data"], ["data", "split"], ["fit"], ["evaluate"], ["recommend"], ["verify"]], ids=str
+)
 def test_each_command_has_help(call, command):
     usage = call(*command, "--help").out.splitlines()[0]
     assert usage.startswith("Usage: ")
