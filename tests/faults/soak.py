@@ -40,8 +40,8 @@ EPOCHS = 10
 SLOTS = 2
 LOOKS = 48
 DAY_S = 86_400
-GROWTH = 0.1  # a trial's record, Optuna's and Ray's: some 16 KiB
-SPARE_FILES = 4  # a worker that is just starting, a file that is just being written
+GROWTH = 0.1  # a trial's record, Optuna's and Ray's: some 20 KiB
+SPARE = 2  # files and threads: one that is just being written, one that is about to end
 
 
 @dataclass(frozen=True)
@@ -95,16 +95,15 @@ def soak(trials: int, folder: Path) -> tuple[list[Look], int]:
     return looks, sum(record.epochs for record in result.trials)
 
 
-def growth(looks: list[Look]) -> tuple[float, int, int, int]:
-    """Return by which share memory, and by how much files, threads and files of workers grew between the quarters."""
+def growth(looks: list[Look]) -> dict[str, float]:
+    """Return by how much the median of each figure grew from the first quarter of the looks to the last."""
     quarter = len(looks) // 4
-    first, last = looks[quarter // 2 : quarter], looks[-quarter:]
-    memory = [statistics.median(one.driver_mib for one in some) for some in (first, last)]
-    counts = [
-        max(getattr(one, name) for one in last) - max(getattr(one, name) for one in first)
-        for name in ("driver_files", "driver_threads", "worker_files")
+    first, last = looks[quarter // 2 : quarter], looks[-quarter:]  # it begins when all workers have begun
+    names = [field.name for field in dataclasses.fields(Look)[1:]]
+    medians = [
+        {name: statistics.median(getattr(one, name) for one in some) for name in names} for some in (first, last)
     ]
-    return memory[1] / memory[0] - 1.0, counts[0], counts[1], counts[2]
+    return {name: medians[1][name] - medians[0][name] for name in names}
 
 
 def main() -> int:
@@ -117,13 +116,14 @@ def main() -> int:
         looks, epochs = soak(options.trials, Path(name))
     rows = [dataclasses.asdict(one) for one in looks[:: LOOKS // 8]]
     print(render_table(rows, list(rows[0])))
-    memory, *counts = growth(looks)
+    grown = growth(looks)
+    share = grown["driver_mib"] / looks[0].driver_mib
     print(
         f"{options.trials} trials, {epochs} epochs in {time.monotonic() - began:.0f} s: as many as {SLOTS} slots do "
         f"in a day when an epoch takes {SLOTS * DAY_S / epochs:.1f} s; from the first quarter to the last:"
     )
-    print("memory {:+.1%}, files {:+d}, threads {:+d}, files of workers {:+d}".format(memory, *counts))
-    return int(memory > GROWTH or any(count > SPARE_FILES for count in counts))
+    print(", ".join(f"{name} {value:+.1f}" for name, value in grown.items()) + f"; memory {share:+.1%}")
+    return int(share > GROWTH or any(grown[name] > SPARE for name in grown if name != "driver_mib"))
 
 
 if __name__ == "__main__":
