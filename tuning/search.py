@@ -172,9 +172,11 @@ def search_into(
             best = [trial for trial in result.leaderboard()[:count] if trial.best_epoch > 0]
             result = dataclasses.replace(result, confirmed=confirm_trials(spec, task, best, seeds, say))
             write_result(result)
-        write_report(result)
         train = train_trial if place.address is None else train_on_ray
-        save_model(train(result, result.best, data, say, checkpoints), path / BEST, overwrite=True)
+        try:
+            save_model(train(result, result.best, data, say, checkpoints), path / BEST, overwrite=True)
+        finally:
+            write_report(result)
     return result
 
 
