@@ -37,8 +37,8 @@ def _about_the_end(findings: Findings) -> Iterator[str]:
         )
     if 0 < len(findings.measured) < LEAST_TRIALS:
         yield (
-            f"{len(findings.measured)} trials are few: the best of them may be lucky, and which hyperparameters matter "
-            f"cannot be told from fewer than {LEAST_TRIALS}."
+            f"Only {_count(findings.measured)} got as far as a {findings.metric}: the best may be lucky, and which "
+            f"hyperparameters matter cannot be told from fewer than {LEAST_TRIALS}."
         )
 
 

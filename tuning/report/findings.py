@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,12 @@ class Findings:
         """What the search maximised."""
         return self.result.spec.criterion.metric
 
-    @property
+    @cached_property
     def best(self) -> TrialRecord | None:
         """The winner; None when no trial has a value."""
         return self.result.best if best_record(self.result.trials, self.metric) else None
 
-    @property
+    @cached_property
     def measured(self) -> list[TrialRecord]:
         """Trials with a value, the best first."""
         return [trial for trial in self.result.leaderboard() if trial.best_epoch > 0]

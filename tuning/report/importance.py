@@ -21,7 +21,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from tuning.progress import TrialRecord
 from tuning.space import Dimension, Space, Value
 
-LEAST_TRIALS = 20
+LEAST_TRIALS, MOST_TRIALS = 20, 500
 LEAST_AMONG_THE_BEST = 5
 BEST_SHARE = 0.1
 SHUFFLES = 20
@@ -70,7 +70,7 @@ def find_importances(space: Space, ranked: Sequence[TrialRecord], seed: int = 0)
     ----------
     space : Space
     ranked : sequence of TrialRecord
-        The best first. Fewer than `LEAST_TRIALS` tell nothing.
+        The best first. Fewer than `LEAST_TRIALS` tell nothing; of more than `MOST_TRIALS` so many are taken, evenly.
     seed : int
         Of the random orders.
 
@@ -80,6 +80,8 @@ def find_importances(space: Space, ranked: Sequence[TrialRecord], seed: int = 0)
     """
     if len(ranked) < LEAST_TRIALS:
         return []
+    step = max(1.0, len(ranked) / MOST_TRIALS)
+    ranked = [ranked[int(place * step)] for place in range(min(len(ranked), MOST_TRIALS))]
     points = [labelled(space, trial) for trial in ranked]
     ranges = {name: found for name, found in distributions_of(space, points).items() if not found.single()}
     points = [{name: value for name, value in point.items() if name in ranges} for point in points]

@@ -84,7 +84,7 @@ def draw_importances(importances: Sequence[Importance]) -> Plot | None:
             "orientation": "h",
             "x": [round(found.share, 4) for found in rows],
             "y": names,
-            "name": "importance",
+            "name": "importance (grey: no more than chance)",
             "marker": {"color": ["--finished" if found.told else "--faint" for found in rows]},
             "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
         },

@@ -34,8 +34,8 @@ def draw_comparison(findings: Findings) -> Plot | None:
             "error_x": {
                 "type": "data",
                 "symmetric": False,
-                "array": [0.0] * len(rows) + [high - value],
-                "arrayminus": [0.0] * len(rows) + [value - low],
+                "array": [*[None] * len(rows), high - value],
+                "arrayminus": [*[None] * len(rows), value - low],
                 "color": "--text",
                 "thickness": 2,
             },

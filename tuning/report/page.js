@@ -19,7 +19,7 @@
     hoverlabel: { bgcolor: "--card", bordercolor: "--rung", font: { color: "--text" } },
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // a finger scrolls
     ...own,
-    margin: { l: 56, r: 14, t: 20, b: 48, ...own.margin },
+    margin: { l: 56, r: 14, t: 20, b: 56, ...own.margin },
     xaxis: { ...axis, ...own.xaxis },
     yaxis: { ...axis, ...own.yaxis },
   });

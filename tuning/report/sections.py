@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+from tuning.fingerprint import PACKAGES
 from tuning.progress import TrialRecord
 from tuning.report.account import Account, make_account
 from tuning.report.advice import advise
@@ -239,7 +240,7 @@ def curves(contents: Contents) -> Piece | None:
         "Each line is a trial, its mark where it ended. At a rung about the best "
         f"1/{spec.reduction_factor} of the trials that got there go on; a trial of whose last "
         f"{spec.criterion.max_iter_no_change} epochs none was better stops by itself. "
-        "A click in the legend hides a kind. A few far below are cut off; a double click shows them."
+        "A click in the legend hides a kind. Trials far below the others are cut off; a double click shows them."
     )
     if spec.validation_sample_size is not None and spec.rungs:
         text += f" Epochs before {spec.rungs[-1]} were measured on {spec.validation_sample_size:,} sessions."
@@ -325,8 +326,8 @@ def hyperparameters(contents: Contents) -> Piece | None:
         tag(
             "p",
             "A mark is a trial at its best epoch, and says how it ended as in the learning curves; the star is the "
-            "winner. Trials that ASHA stopped had fewer epochs, and lie low for that reason too. A few far below are "
-            "cut off.",
+            "winner. Trials that ASHA stopped had fewer epochs, and lie low for that reason too. Trials far below the "
+            "others are cut off.",
             class_="note",
         ),
         tag("div", *figures, class_="grid"),
@@ -414,7 +415,7 @@ def budget(contents: Contents) -> Piece | None:
             ),
             tag(
                 "div",
-                table(["slot time", "", ""], rows, "Where the time went"),
+                table(["slot time", "time", "share"], rows, "Where the time went"),
                 table(["ended", "trials", "epochs", "time"], ended, "Trials by how they ended"),
                 class_="beside",
             ),
@@ -439,10 +440,10 @@ def provenance(contents: Contents) -> Piece:
     ]
     if result.spec.data is not None:
         rows += [[f"{name} log", path] for name, path in result.spec.data.logs().items()]
-    rows += [[name, str(value)] for name, value in versions.items()]
+    rows += [[name if name in PACKAGES else f"{name}, digest", value] for name, value in versions.items()]
     return join(
         [
-            table(["", ""], rows, "Data, versions and digests"),
+            table(["what", "value"], rows, "Data, versions and digests"),
             details("search.toml as resolved", tag("pre", tag("code", render_spec(result.spec)), class_="scroll")),
         ]
     )
