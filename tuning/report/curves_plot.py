@@ -39,8 +39,9 @@ def draw_curves(findings: Findings) -> Plot | None:
     if best is not None and findings.curves.get(best.number):
         data += _of_best(findings, best)
     spec = findings.result.spec
+    ticks = {"dtick": 1} if spec.max_epochs <= 12 else {"tickformat": "d"}
     layout = {
-        "xaxis": {"title": {"text": "epoch"}, "range": [0.8, spec.max_epochs + 0.2], "tickformat": "d"},
+        "xaxis": {"title": {"text": "epoch"}, "range": [0.8, spec.max_epochs + 0.2], **ticks},
         "yaxis": {"title": {"text": f"{findings.metric}, validation"}, "range": _range(findings, trials)},
         "legend": LEGEND,
         "shapes": [_rung_line(rung) for rung in spec.rungs],

@@ -105,7 +105,6 @@ def draw_importances(importances: Sequence[Importance]) -> Plot | None:
     ]
     layout = {
         "xaxis": {"tickformat": ".0%", "rangemode": "tozero"},
-        "yaxis": {"automargin": True},
         "legend": LEGEND,
     }
     what = f"Above chance: {', '.join(told)}." if told else "None is above what chance gives."
@@ -146,7 +145,7 @@ def _draw_slice(
     if best in having and best is not None:
         marker = {"color": BEST, "symbol": "star", "size": 14}
         data.append(_points(findings, parameter, [best], [place(best)], marker, "the winner"))
-    axis: dict[str, Any] = {"title": {"text": parameter.name}, "automargin": True}
+    axis: dict[str, Any] = {"title": {"text": parameter.name}}
     if categories:
         axis |= {
             "tickvals": list(range(len(categories))),

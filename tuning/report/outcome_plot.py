@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tuning.progress import TrialRecord
 from tuning.report.findings import Findings
@@ -18,39 +18,36 @@ def draw_comparison(findings: Findings) -> Plot | None:
     rows = {name: values[metric] for name, values in findings.figures["baselines"].items()}
     rows = dict(sorted(rows.items(), key=lambda row: row[1]))
     value, (low, high) = test["metrics"][metric], test["intervals"][metric]
-    names = [*rows, "GRU4Rec"]
-    data: list[Trace] = [
-        {
-            "type": "bar",
-            "orientation": "h",
-            "y": names,
-            "x": [*rows.values(), value],
-            "text": [f"{number:.4f}" for number in [*rows.values(), value]],
-            "textposition": "auto",
-            "textangle": 0,
-            "insidetextanchor": "start",
-            "insidetextfont": {"color": ["--text"] * len(rows) + ["--on-best"]},
-            "marker": {"color": ["--faint"] * len(rows) + [BEST]},
-            "error_x": {
-                "type": "data",
-                "symmetric": False,
-                "array": [*[None] * len(rows), high - value],
-                "arrayminus": [*[None] * len(rows), value - low],
-                "color": "--text",
-                "thickness": 2,
-            },
-            "hovertemplate": "%{y}: %{x:.4f}<extra></extra>",
-        }
-    ]
+    interval = {
+        "type": "data", "symmetric": False, "array": [high - value], "arrayminus": [value - low], "color": "--text",
+        "thickness": 2,
+    }  # fmt: skip
+    data = [_bars(rows, "--faint", "--text"), _bars({"GRU4Rec": value}, BEST, "--on-best") | {"error_x": interval}]
     layout = {
         "xaxis": {"title": {"text": f"{metric}, test"}, "rangemode": "tozero"},
-        "yaxis": {"automargin": True},
         "margin": {"t": 6, "r": 16},
         "bargap": 0.3,
+        "showlegend": False,
     }
     others = ", ".join(f"{name} {number:.4f}" for name, number in rows.items())
     summary = f"{metric} on the test log: GRU4Rec {value:.4f} (95 % interval {low:.4f} to {high:.4f}), {others}."
-    return Plot("comparison", summary, data, layout, height=90 + 40 * len(names))
+    return Plot("comparison", summary, data, layout, height=130 + 40 * len(rows))
+
+
+def _bars(rows: Mapping[str, float], colour: str, text: str) -> Trace:
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "y": list(rows),
+        "x": list(rows.values()),
+        "text": [f"{number:.4f}" for number in rows.values()],
+        "textposition": "auto",
+        "textangle": 0,
+        "insidetextanchor": "start",
+        "insidetextfont": {"color": text},
+        "marker": {"color": colour},
+        "hovertemplate": "%{y}: %{x:.4f}<extra></extra>",
+    }
 
 
 def draw_front(findings: Findings, objective: str, number: int) -> Plot:

@@ -11,7 +11,7 @@
     return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, coloured(item, colours)]));
   };
 
-  const axis = { gridcolor: "--grid", zerolinecolor: "--grid", linecolor: "--rung", tickcolor: "--rung", zeroline: false };
+  const axis = { gridcolor: "--grid", zerolinecolor: "--grid", linecolor: "--rung", tickcolor: "--rung", zeroline: false, automargin: true };
   const layout = (own) => ({
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",

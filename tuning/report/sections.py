@@ -109,8 +109,9 @@ def cards(contents: Contents) -> Piece:
         shown.append((f"{metric}, validation", f"{findings.value(best):.4f}", where))
     trials = ", ".join(f"{ending.trials} {ending.state}" for ending in account.endings)
     shown.append(("trials", f"{len(findings.result.trials):,}", trials))
-    slots = f"{account.slots} slot{'' if account.slots == 1 else 's'}"
-    shown.append(("time", duration(account.elapsed_s), f"{slots}, {_share(account.idle_s, account)} idle"))
+    if account.slots:
+        slots = f"{account.slots} slot{'' if account.slots == 1 else 's'}"
+        shown.append(("time", duration(account.elapsed_s), f"{slots}, {_share(account.idle_s, account)} idle"))
     if account.saved_s > 0:
         full_s = account.trained_s + account.saved_s
         saved = f"{account.saved_epochs:,} epochs not trained, {duration(account.saved_s)} of a slot"
@@ -240,12 +241,15 @@ def curves(contents: Contents) -> Piece | None:
         "Each line is a trial, its mark where it ended. At a rung about the best "
         f"1/{spec.reduction_factor} of the trials that got there go on; a trial of whose last "
         f"{spec.criterion.max_iter_no_change} epochs none was better stops by itself. "
-        "A click in the legend hides a kind. Trials far below the others are cut off; a double click shows them."
+        "A click in the legend hides a kind."
     )
     if spec.validation_sample_size is not None and spec.rungs:
         text += f" Epochs before {spec.rungs[-1]} were measured on {spec.validation_sample_size:,} sessions."
     if len(drawn) < len(with_curve):
         text += f" Drawn are {MOST_CURVES // 2} best and as many others of {len(with_curve):,}."
+    lowest = plot.layout["yaxis"]["range"][0]
+    if below := sum(max(line[findings.metric] for line in findings.curves[trial.number]) < lowest for trial in drawn):
+        text += f" {below} below {lowest:.4f} cannot be seen; a double click shows them."
     shown = drawn[:MOST_CURVE_ROWS]
     last = max(len(findings.curves[trial.number]) for trial in shown)
     rows = [

@@ -54,7 +54,6 @@ def draw_timeline(account: Account, best: int | None) -> Plot | None:
         "yaxis": {
             "categoryorder": "array",
             "categoryarray": [names[row] for row in rows],
-            "automargin": True,
             "showticklabels": len(rows) <= 40,
         },
         "legend": LEGEND,
