@@ -8,24 +8,14 @@ from typing import Any
 from tuning.progress import TrialRecord
 from tuning.report.account import STATES
 from tuning.report.findings import Findings
-from tuning.report.plot import BEST, LEGEND, Plot, Trace, joined, style_of, worth_showing_from
+from tuning.report.plot import BEST, LEGEND, Plot, Trace, joined, style_of, thinned, worth_showing_from
 
-MOST_CURVES = 400
-"""Of a larger search the best are drawn, and as many others, evenly chosen from the leaderboard."""
+MOST_CURVES = 200
 
 
 def chosen_curves(findings: Findings) -> list[TrialRecord]:
-    """Return the trials whose curves are drawn, the best first.
-
-    >>> MOST_CURVES % 2
-    0
-    """
-    with_curve = [trial for trial in findings.result.leaderboard() if findings.curves.get(trial.number)]
-    if len(with_curve) <= MOST_CURVES:
-        return with_curve
-    half = MOST_CURVES // 2
-    rest = with_curve[half:]
-    return with_curve[:half] + [rest[number * len(rest) // half] for number in range(half)]
+    """Return the trials whose curves are drawn, the best first."""
+    return thinned([trial for trial in findings.result.leaderboard() if findings.curves.get(trial.number)], MOST_CURVES)
 
 
 def draw_curves(findings: Findings) -> Plot | None:

@@ -12,10 +12,10 @@ from tuning.progress import TrialRecord
 from tuning.report.account import STATES
 from tuning.report.findings import Findings
 from tuning.report.importance import Importance, labelled
-from tuning.report.plot import BEST, LEGEND, Plot, Trace, joined, style_of, worth_showing_from
+from tuning.report.plot import BEST, LEGEND, Plot, Trace, joined, style_of, thinned, worth_showing_from
 from tuning.space import Dimension, Value
 
-MOST_SLICES, MOST_AXES, MOST_LINES, MOST_POINTS = 24, 12, 240, 1000
+MOST_SLICES, MOST_AXES, MOST_LINES, MOST_POINTS = 24, 12, 240, 300
 ABSENT = -0.12
 """Where in the parallel coordinates the line of a trial passes that does not have the parameter."""
 GOLDEN = 0.618034
@@ -114,7 +114,7 @@ def draw_importances(importances: Sequence[Importance]) -> Plot | None:
 
 def draw_slices(findings: Findings, parameters: Sequence[Parameter]) -> list[Plot]:
     """Return a plot for each parameter: its value and the trial's best metric."""
-    trials = findings.measured[:MOST_POINTS]
+    trials = thinned(findings.measured, MOST_POINTS)
     values = [findings.value(trial) for trial in trials]
     lowest = worth_showing_from(values)
     span = [lowest - 0.06 * (max(values) - lowest), max(values) + 0.1 * (max(values) - lowest)]
@@ -161,7 +161,7 @@ def _draw_slice(
         "showlegend": False,
         "margin": {"t": 8, "l": 44, "r": 8, "b": 44},
     }
-    return Plot(f"slice-{number}", _where_the_best_are(parameter, having), data, layout, height=230)
+    return Plot(f"slice-{number}", _where_the_best_are(parameter, findings.measured), data, layout, height=230)
 
 
 def _points(
@@ -184,8 +184,9 @@ def _points(
     }
 
 
-def _where_the_best_are(parameter: Parameter, having: Sequence[TrialRecord]) -> str:
+def _where_the_best_are(parameter: Parameter, ranked: Sequence[TrialRecord]) -> str:
     """Say where the best quarter of the trials with the parameter lies."""
+    having = [trial for trial in ranked if trial.number in parameter.values]
     top = having[: max(1, len(having) // 4)]
     values = [parameter.values[trial.number] for trial in top]
     if categories := parameter.categories:
@@ -199,7 +200,7 @@ def _where_the_best_are(parameter: Parameter, having: Sequence[TrialRecord]) -> 
 
 def draw_parallel(findings: Findings, parameters: Sequence[Parameter]) -> Plot | None:
     """Return the parallel coordinates; None with fewer than two parameters or trials."""
-    trials, axes = findings.measured[:MOST_LINES], parameters[:MOST_AXES]
+    trials, axes = thinned(findings.measured, MOST_LINES), parameters[:MOST_AXES]
     if len(trials) < 2 or len(axes) < 2:
         return None
     scales = [_Scale(parameter) for parameter in axes]

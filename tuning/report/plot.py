@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from tuning.journal import DIVERGED, FAILED, FINISHED, INTERRUPTED, RUNNING, STOPPED_BY_ASHA, STOPPED_EARLY
 
 Trace = dict[str, Any]
+Item = TypeVar("Item")
 BEST = "--best"
 
 
@@ -87,6 +88,19 @@ def worth_showing_from(values: Sequence[float]) -> float:
     ordered = sorted(values)
     middle, highest = ordered[len(ordered) // 2], ordered[-1]
     return max(ordered[0], round(2 * middle - highest, 12))
+
+
+def thinned(ranked: Sequence[Item], most: int) -> list[Item]:
+    """Return not more than so many: half of them the best, the others evenly chosen from the rest.
+
+    >>> thinned(range(10), 4)
+    [0, 1, 2, 6]
+    """
+    if len(ranked) <= most:
+        return list(ranked)
+    half = most // 2
+    rest = ranked[half:]
+    return [*ranked[:half], *(rest[number * len(rest) // (most - half)] for number in range(most - half))]
 
 
 def joined(pieces: Iterable[Mapping[str, list[Any]]]) -> dict[str, list[Any]]:

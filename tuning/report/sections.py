@@ -17,6 +17,7 @@ from tuning.report.findings import Findings
 from tuning.report.html import Piece, details, duration, join, percent, table, tag
 from tuning.report.importance import LEAST_TRIALS, Importance, best_share, find_importances
 from tuning.report.influence_plot import (
+    MOST_POINTS,
     Parameter,
     draw_importances,
     draw_parallel,
@@ -320,6 +321,7 @@ def hyperparameters(contents: Contents) -> Piece | None:
             ),
         ]
     slices = draw_slices(findings, contents.parameters)
+    shown = f" Shown are {MOST_POINTS} of {len(measured):,} trials." if len(measured) > MOST_POINTS else ""
     figures = []
     for plot, parameter in zip(slices, contents.parameters, strict=False):
         having = f"{len(parameter.values)} of {len(measured)} trials have it"
@@ -331,7 +333,7 @@ def hyperparameters(contents: Contents) -> Piece | None:
             "p",
             "A mark is a trial at its best epoch, and says how it ended as in the learning curves; the star is the "
             "winner. Trials that ASHA stopped had fewer epochs, and lie low for that reason too. Trials far below the "
-            "others are cut off.",
+            f"others are cut off.{shown}",
             class_="note",
         ),
         tag("div", *figures, class_="grid"),

@@ -6,6 +6,7 @@ from tuning.report.account import STATES, Account, Span
 from tuning.report.plot import BEST, LEGEND, Plot, Trace, style_of
 
 LEAST_HEIGHT, MOST_HEIGHT, ROW = 150, 900, 24
+MOST_NUMBERED = 150  # bars: more take seconds to fit their numbers into, and are too narrow for them
 
 
 def draw_timeline(account: Account, best: int | None) -> Plot | None:
@@ -26,7 +27,7 @@ def draw_timeline(account: Account, best: int | None) -> Plot | None:
             "y": [names[span.node, span.slot] for span in spans],
             "customdata": [span.trial for span in spans],
             "text": [str(span.trial) for span in spans],
-            "textposition": "inside",
+            "textposition": "inside" if len(account.spans) <= MOST_NUMBERED else "none",
             "insidetextanchor": "middle",
             "textangle": 0,
             "insidetextfont": {"color": "--on-bar"},
