@@ -12,9 +12,11 @@ from importlib import resources
 from importlib.util import find_spec
 from string import Template
 
+from tuning.report.contents import make_contents
 from tuning.report.findings import Findings
 from tuning.report.html import Piece, embed_json, escape, join, tag
-from tuning.report.sections import SECTIONS, cards, headline, lead, make_contents
+from tuning.report.sections import SECTIONS
+from tuning.report.summary import cards, headline, lead
 
 NO_PLOTS = "Plots need plotly: pip install 'gru4rec-tune[report]', then gru4rec tune report RUN."
 

@@ -4,127 +4,31 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
 from tuning.fingerprint import PACKAGES
 from tuning.progress import TrialRecord
-from tuning.report.account import Account, make_account
 from tuning.report.advice import advise
+from tuning.report.contents import Contents
 from tuning.report.curves_plot import MOST_CURVES, chosen_curves, draw_curves
 from tuning.report.findings import Findings
 from tuning.report.html import Piece, details, duration, join, percent, table, tag
-from tuning.report.importance import LEAST_TRIALS, Importance, best_share, find_importances
+from tuning.report.importance import LEAST_TRIALS, best_share
 from tuning.report.influence_plot import (
     MOST_POINTS,
-    Parameter,
     draw_importances,
     draw_parallel,
     draw_slices,
-    searched_parameters,
 )
 from tuning.report.outcome_plot import draw_comparison, draw_front
-from tuning.report.plot import BEST_SIGN, Plot, style_of
+from tuning.report.plot import BEST_SIGN, style_of
 from tuning.report.settings import render_fixed, render_python
+from tuning.report.summary import share_of
 from tuning.report.timeline_plot import draw_timeline
 from tuning.spec import render_spec
 
 SHOWN_TRIALS, MOST_TRIALS, MOST_CURVE_ROWS = 15, 1000, 30
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What the sections share.
-
-    Parameters
-    ----------
-    findings : Findings
-    account : Account
-    importances : list of Importance
-    parameters : list of Parameter
-    plots : list of Plot
-        Those of the sections made so far; none is drawn where `with_plots` is false.
-    with_plots : bool
-    """
-
-    findings: Findings
-    account: Account
-    importances: list[Importance]
-    parameters: list[Parameter]
-    plots: list[Plot] = field(default_factory=list)
-    with_plots: bool = True
-
-    def figure(self, plot: Plot | None, *texts: object) -> Piece:
-        """Return a plot with its texts; only these when there is no plot."""
-        if plot is None or not self.with_plots:
-            return join(texts)
-        self.plots.append(plot)
-        size = f"height:{plot.height}px" + (f";min-width:{plot.least_width}px" if plot.least_width else "")
-        drawing = tag("div", id=plot.name, class_="plot", role="img", aria_label=plot.summary, style=size)
-        frame = tag("div", drawing, class_="scroll", **({"tabindex": "0"} if plot.least_width else {}))
-        return tag("figure", frame, tag("figcaption", *texts) if texts else "")
-
-
-def make_contents(findings: Findings, with_plots: bool) -> Contents:
-    """Return what the sections share."""
-    importances = find_importances(findings.result.spec.space, findings.measured)
-    parameters = searched_parameters(findings, importances)
-    return Contents(findings, make_account(findings), importances, parameters, with_plots=with_plots)
-
-
-def headline(findings: Findings) -> str:
-    """Return the outcome in a few words."""
-    best, metric = findings.best, findings.metric
-    if best is None:
-        return f"No trial has a {metric}"
-    test = findings.figures.get("test")
-    if test is None or metric not in test["metrics"]:
-        return f"{metric} {findings.value(best):.4f} on the validation log"
-    value = test["metrics"][metric]
-    name, values = max(findings.figures["baselines"].items(), key=lambda item: item[1][metric])
-    beside = f", {value / values[metric]:.2f} times the {name} baseline" if values[metric] > 0 else ""
-    return f"{metric} {value:.4f} on the test log{beside}"
-
-
-def lead(findings: Findings) -> str:
-    """Return the sentence under the headline."""
-    result, best = findings.result, findings.best
-    begun = f"{len(result.trials):,} trial{'' if len(result.trials) == 1 else 's'} of GRU4Rec; {result.ended}."
-    if best is None:
-        return begun
-    how = "best mean over other seeds" if result.confirmed else f"best {findings.metric} on the validation log"
-    return f"{begun} The winner is trial {best.number}: it had the {how}."
-
-
-def cards(contents: Contents) -> Piece:
-    """Return the figures at the top of the page."""
-    findings, account = contents.findings, contents.account
-    best, test, metric = findings.best, findings.figures.get("test"), findings.metric
-    shown: list[tuple[str, str, str]] = []
-    if test is not None and metric in test["metrics"]:
-        low, high = test["intervals"][metric]
-        shown.append((f"{metric}, test", f"{test['metrics'][metric]:.4f}", f"95 % interval {low:.4f} to {high:.4f}"))
-    if best is not None:
-        where = f"trial {best.number}, epoch {best.best_epoch}"
-        shown.append((f"{metric}, validation", f"{findings.value(best):.4f}", where))
-    trials = ", ".join(f"{ending.trials} {ending.state}" for ending in account.endings)
-    shown.append(("trials", f"{len(findings.result.trials):,}", trials))
-    if account.slots:
-        slots = f"{account.slots} slot{'' if account.slots == 1 else 's'}"
-        shown.append(("time", duration(account.elapsed_s), f"{slots}, {_share(account.idle_s, account)} idle"))
-    if account.saved_s > 0:
-        full_s = account.trained_s + account.saved_s
-        saved = f"{account.saved_epochs:,} epochs not trained, {duration(account.saved_s)} of a slot"
-        shown.append(("saved by ASHA", percent(account.saved_s / full_s), saved))
-    return tag(
-        "div",
-        *(
-            tag("div", tag("span", name, class_="name"), tag("strong", value), tag("span", note), class_="card")
-            for name, value, note in shown
-        ),
-        class_="cards",
-    )
 
 
 def outcome(contents: Contents) -> Piece | None:
@@ -404,9 +308,9 @@ def budget(contents: Contents) -> Piece | None:
     )
     there_s = account.slots * account.elapsed_s
     rows: list[list[object]] = [
-        ["trained and validated", duration(account.trained_s), _share(account.trained_s, account)],
-        ["idle", duration(account.idle_s), _share(account.idle_s, account)],
-        ["of it after the last trial of a slot", duration(account.tail_s), _share(account.tail_s, account)],
+        ["trained and validated", duration(account.trained_s), share_of(account.trained_s, account)],
+        ["idle", duration(account.idle_s), share_of(account.idle_s, account)],
+        ["of it after the last trial of a slot", duration(account.tail_s), share_of(account.tail_s, account)],
         [f"there: {account.slots} slots for {duration(account.elapsed_s)}", duration(there_s), percent(1.0)],
         ["not trained, thanks to ASHA", duration(account.saved_s), f"{account.saved_epochs:,} epochs"],
     ]
@@ -472,11 +376,6 @@ def _state(state: str) -> Piece:
     style = style_of(state)
     sign = tag("span", style.sign, class_="sign", style=f"color:var({style.colour})", aria_hidden="true")
     return Piece(f"{sign} {tag('span', state)}")
-
-
-def _share(seconds: float, account: Account) -> str:
-    there_s = account.slots * account.elapsed_s
-    return percent(seconds / there_s) if there_s else "-"
 
 
 def _value(value: object) -> object:
