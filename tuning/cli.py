@@ -203,6 +203,16 @@ def results(folder: Path, top: int, as_json: bool) -> None:
 
 @tune.command()
 @click.argument("folder", type=FOLDER)
+@click.option("--out", type=FILE, help="Default: FOLDER/report.html.")
+def report(folder: Path, out: Path | None) -> None:
+    """Write the report of the result folder FOLDER anew; its search may also be running, or interrupted."""
+    from tuning.report import report_on
+
+    note(f"wrote {report_on(folder, out)}")
+
+
+@tune.command()
+@click.argument("folder", type=FOLDER)
 @click.option("--trial", "number", type=int, help="Number of the trial; default: the best.")
 @click.option("--out", type=FOLDER, required=True, help="Model folder to write; it must not exist.")
 def export(folder: Path, number: int | None, out: Path) -> None:

@@ -7,7 +7,7 @@ epochs.ndjson    one line per epoch of each trial, written while it runs
 fingerprint.json what a search that goes on must find unchanged
 trials.parquet   one row per trial
 search.json      how the search ended, and what confirming the best trials brought
-report.html      learning curves (when plotly is installed)
+report.html      what was found and how, for people; see `tuning.report`
 best/            the model folder of the winner
 checkpoints/     of trials that have not ended; with refit = false also that of each trial's best epoch
 errors/          tracebacks of trials that failed

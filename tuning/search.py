@@ -171,10 +171,12 @@ def search_into(
             best = [trial for trial in result.leaderboard()[:count] if trial.best_epoch > 0]
             result = dataclasses.replace(result, confirmed=confirm_trials(spec, task, best, seeds, say))
             write_result(result)
-        write_report(result)
         train = train_trial if place.address is None else train_on_ray
-        model = train(result, result.best, data, say, checkpoints)
-        save_trial(model, path / BEST, result, result.best, overwrite=True)
+        try:
+            model = train(result, result.best, data, say, checkpoints)
+            save_trial(model, path / BEST, result, result.best, overwrite=True)
+        finally:
+            write_report(result)
     return result
 
 

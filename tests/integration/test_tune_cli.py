@@ -108,6 +108,13 @@ def test_results_for_machines(run, call):
     assert json.loads((run / "best/metrics.json").read_text()) == content["best"]
 
 
+def test_the_report_has_the_winner_s_test_figures_and_is_written_anew(run, call, tmp_path):
+    call("tune", "report", run, "--out", tmp_path / "again.html")
+    value = json.loads((run / "best/metrics.json").read_text())["test"]["metrics"]["recall@20"]
+    for page in (run / "report.html", tmp_path / "again.html"):
+        assert f"<h1>recall@20 {value:.4f} on the test log, " in page.read_text()
+
+
 def test_the_best_model_recommends(run, folder, call):
     output = call("recommend", run / "best", folder / "data/test.parquet", "--k", 2)
     assert output.out.splitlines()[0] == "session,rank,item,score"

@@ -13,7 +13,6 @@ from gru4rec.stopping import StoppingRule
 from tuning.confirm import Confirmation
 from tuning.presets import PRESETS
 from tuning.progress import TrialRecord
-from tuning.report import write_report
 from tuning.result import SearchResult, load_result, result_folder, write_result
 from tuning.space import Dimension, Space
 from tuning.spec import SearchSpec
@@ -165,30 +164,6 @@ def test_the_best_trials_are_points_of_another_search(folder):
     assert points == [TRIALS[1].hyperparameters, TRIALS[0].hyperparameters]
     fitted = PRESETS["full"].with_points(points).fitted_points()
     assert fitted[0] == {"loss_fn": "bpr", "hidden_size": 96}
-
-
-def test_the_report_shows_every_curve_and_needs_no_network(folder):
-    (folder / "epochs.ndjson").write_text(
-        '{"trial": 0, "epoch": 1, "recall@20": 0.4}\n{"trial": 1, "epoch": 1, "recall@20": 0.6}\n'
-    )
-    page = write_report(load_result(folder)).read_text()
-    assert "trial 1, epoch" in page
-    assert "bpreg = 0.5" in page
-    assert "<script src=" not in page
-
-
-def test_the_report_shows_the_pareto_front(folder):
-    (folder / "epochs.ndjson").write_text('{"trial": 0, "epoch": 1, "recall@20": 0.4}\n')
-    trials = [dataclasses.replace(trial, costs={"parameters": 1000.0}) for trial in TRIALS]
-    result = SearchResult(folder, dataclasses.replace(SPEC, objectives=("parameters",)), trials)
-    page = write_report(result).read_text()
-    assert "recall@20 and parameters" in page
-    assert page.count("Pareto front") == 1
-    assert page.startswith("<!DOCTYPE html>")
-
-
-def test_no_report_without_epochs(folder):
-    assert write_report(load_result(folder)) is None
 
 
 # --- folders that are damaged on purpose -----------------------------------------------------------------------------
