@@ -115,7 +115,7 @@ def render_markdown(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -
     >>> print(render_markdown([{"name": "a|b", "recall@20": 0.71234}, {"name": "c"}], ["name", "recall@20"]))
     | name | recall@20 |
     |---|---|
-    | a\\\\|b | 0.7123 |
+    | a\\|b | 0.7123 |
     | c |  |
     """
     lines = [list(columns), ["---"] * len(columns)]

@@ -68,7 +68,7 @@ def top_scores(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     has at least k others that are as high. The best chunks are found the same way.
     """
     rows, width = scores.shape
-    if width < 4 * CHUNK * k:
+    if width < 2 * CHUNK * k:
         values, places = scores.topk(k, dim=1)
         return values, places
     chunks = width // CHUNK

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from gru4rec.data import reading
 from gru4rec.data.reading import DEFAULT_FORMAT, LogFormat, as_integers, batches_of_file, encode_ids, sessions_of
 from gru4rec.data.sessions import Sessions
 from gru4rec.errors import DataError
@@ -73,7 +74,7 @@ def _look_at_sessions(batches: Iterator[Batch]) -> tuple[bool, bool]:
 
 
 def _whole_sessions(batches: Iterator[Batch]) -> Iterator[list[Batch]]:
-    """Yield lists of batches, each of which ends where a session ends."""
+    """Yield lists of batches, each of which ends where a session ends; a log of one batch is not divided."""
     held: list[Batch] = []
     for batch in batches:
         begins = _begins(batch[0])
@@ -82,7 +83,8 @@ def _whole_sessions(batches: Iterator[Batch]) -> Iterator[list[Batch]]:
         last_begins = int(begins[-1])
         if last_begins > 0:
             held.append(_part_of(batch, 0, last_begins))
-        if held and (last_begins > 0 or str(batch[0][0]) != str(held[-1][0][-1])):
+        ends = last_begins > 0 or (held and str(batch[0][0]) != str(held[-1][0][-1]))
+        if ends and sum(len(times) for *_, times in held) >= reading.BATCH_ROWS:
             yield held
             held = []
         held.append(_part_of(batch, last_begins, len(batch[0])))

@@ -18,7 +18,6 @@ from gru4rec.fitting import fit_trainer
 from gru4rec.hyperparameters import HyperParameters
 from gru4rec.stopping import StoppingRule
 from gru4rec.training import Trainer
-from gru4rec.verification import verify_model
 from tuning import Dimension, SearchData, SearchSpec, Space, load_result, tune
 from tuning.checkpoints import Checkpoints
 from tuning.search import make_task
@@ -86,23 +85,6 @@ def test_the_best_model_recommends_with_the_log_s_ids(result, data):
     assert figures["test"]["metrics"] == model.evaluate(data.test).metrics
     assert figures["trial"] == result.best.number
     assert set(figures["baselines"]) == {"popularity", "first-order Markov"}
-
-
-def test_the_best_model_tells_of_its_search(result, data):
-    board = pd.read_csv(result.best_model / "search/leaderboard.csv")
-    assert board["trial"].tolist() == [record.number for record in result.leaderboard()]
-    assert board["recall@20"].tolist() == [record.metrics["recall@20"] for record in result.leaderboard()]
-    curve = pd.read_csv(result.best_model / "search/curve.csv")
-    assert curve["epoch"].tolist() == list(range(1, result.best.epochs + 1))
-    assert curve["recall@20"].max() == result.best.metrics["recall@20"]
-    assert "[data]" not in (result.best_model / "search/search.toml").read_text()
-    card = (result.best_model / "README.md").read_text()
-    assert "one of 4 trials of a search" in card
-    assert "| test, 95 % interval from |" in card
-    assert "| test, popularity |" in card
-    model = load_model(result.best_model)
-    assert model.training_log.num_events == data.train_full.num_events
-    assert {check.passed for check in verify_model(result.best_model)} == {True, None}
 
 
 def test_a_trial_is_a_plain_fit(result, data):
