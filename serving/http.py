@@ -6,16 +6,16 @@ All that a client can do wrong is answered in JSON, see `serving.refusals`.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from gru4rec.errors import unknown_name
+from serving.access import digest_of
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.recommender import Answer
 from serving.refusals import Refusal
@@ -64,7 +64,7 @@ class Interface:
     service : Service
     limits : Limits
     token_digest : str, optional
-        See `digest_of`; None asks for no token, and refuses to swap.
+        See `serving.access`; None asks for no token, and refuses to swap.
     metrics : Metrics
         Where requests are counted.
     """
@@ -98,7 +98,7 @@ class Interface:
         try:
             return await self._answer(scope, receive)
         except Refusal as refusal:
-            return json_reply(refusal.content, refusal.status, **refusal.headers)
+            return json_reply(refusal.content, refusal.status, refusal.headers)
         except Exception:
             logger.exception("%s %s failed", scope["method"], scope["path"])
             failed = Refusal(500, "internal", "the server failed; its log has the reason")
@@ -131,7 +131,7 @@ class Interface:
         request = parse_recommend(body, self._limits)
         answers, digest = await self._service.recommend(request)
         results = [asdict(answer) for answer in answers]
-        return json_reply(results[0] if request.single else {"results": results}, **{"x-model-digest": digest})
+        return json_reply(results[0] if request.single else {"results": results}, headers={"x-model-digest": digest})
 
     async def _swap(self, body: bytes) -> Reply:
         if self._token_digest is None:
@@ -172,11 +172,6 @@ class Interface:
         return b"".join(parts)
 
 
-def digest_of(token: bytes) -> str:
-    """Return what a replica knows of its token: enough to recognise it, not enough to tell it."""
-    return hashlib.sha256(token).hexdigest()
-
-
-def json_reply(content: Any, status: int = 200, **headers: str) -> Reply:
+def json_reply(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
     """Return an answer in JSON."""
-    return Reply(json.dumps(content).encode(), status, headers=tuple(headers.items()))
+    return Reply(json.dumps(content).encode(), status, headers=tuple((headers or {}).items()))

@@ -9,7 +9,7 @@ from gru4rec.errors import GRU4RecError
 from gru4rec.files import shorten
 
 
-class Refusal(GRU4RecError):
+class Refusal(GRU4RecError):  # noqa: N818  # it is an answer first
     """A request that is answered with an error.
 
     Parameters

@@ -39,7 +39,7 @@ class Replica:
     settings : Settings
     """
 
-    async def __init__(self, settings: Settings) -> None:
+    async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it, and __del__
         torch.set_num_threads(settings.threads)
         self._name = serve.get_replica_context().replica_id.unique_id
         self._metrics = Metrics()
@@ -110,11 +110,12 @@ class Replica:
         """Take the model that is to be served: the one that was prepared, where it is that."""
         target = await asyncio.to_thread(read_target)
         if target.digest != self._current.digest:
-            ready = self._prepared if self._prepared and self._prepared.digest == target.digest else None
-            new = ready or await asyncio.to_thread(load_target, target)
+            new = self._prepared
+            if new is None or new.digest != target.digest:
+                new = await asyncio.to_thread(load_target, target)
             self._show_model(self._current, False)
-            self._current = new
             self._show_model(new, True)
+            self._current = new
         self._prepared = None
 
     async def check_health(self) -> None:
@@ -136,11 +137,13 @@ class Replica:
         return [(group, current.digest) for group in answers]
 
     def _show_model(self, model: Recommender, is_served: bool) -> None:
-        self._metrics.numbers["gru4rec_model_info", (("digest", model.digest), ("folder", model.path.name))] = is_served
+        labels = (("digest", model.digest), ("folder", model.path.name))
+        self._metrics.numbers["gru4rec_model_info", labels] = int(is_served)
 
     async def _all_replicas(self, method: str, seconds: float, *arguments: Any) -> list[Any]:
         handle = serve.get_deployment_handle(DEPLOYMENT, APPLICATION)
-        return await handle.broadcast(method, *arguments).results_async(timeout_s=seconds)
+        results: list[Any] = await handle.broadcast(method, *arguments).results_async(timeout_s=seconds)
+        return results
 
 
 def load_target(target: Target) -> Recommender:

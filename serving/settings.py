@@ -20,7 +20,7 @@ class Settings:
     threads : int
         Of torch, per replica; a replica takes as many CPUs.
     token_digest : str, optional
-        Of the token that requests must carry, see `serving.http.digest_of`.
+        Of the token that requests must carry, see `serving.access`.
     limits : Limits
     batch_sessions : int
         Sessions that share a matrix product, at most.

@@ -1,4 +1,4 @@
-"""Which model is to be served: kept where the cluster keeps its own state, so that a replica that starts anew finds it."""
+"""Which model is to be served: kept where Ray keeps its own state, so that a replica that starts anew finds it."""
 
 from __future__ import annotations
 
