@@ -19,6 +19,7 @@ from gru4rec.errors import GRU4RecError, ModelFolderError
 from serving.batcher import Batcher
 from serving.http import Interface
 from serving.listener import Listener
+from serving.loopback import keep_serve_to_loopback
 from serving.metrics import Metrics, render
 from serving.recommender import Answer, Recommender, load_recommender
 from serving.refusals import Refusal
@@ -40,6 +41,8 @@ class Replica:
     """
 
     async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it, and __del__
+        if settings.own_ray:
+            keep_serve_to_loopback()
         torch.set_num_threads(settings.threads)
         self._name = serve.get_replica_context().replica_id.unique_id
         self._metrics = Metrics()

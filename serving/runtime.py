@@ -11,11 +11,10 @@ from pathlib import Path
 
 import ray
 from ray import serve
-from ray._private import services
 
 from gru4rec.errors import ClusterError
 from gru4rec.files import first_line
-from serving.listener import LOOPBACK
+from serving.loopback import LOOPBACK, keep_ray_to_loopback
 from serving.replica import APPLICATION, make_application
 from serving.settings import Settings
 from serving.target import Target, write_target
@@ -48,7 +47,7 @@ def joined_ray(address: str | None, replicas: int | None, threads: int) -> Itera
 
 def start_private_ray(cpus: int) -> None:
     """Start Ray on 127.0.0.1; what it reads from the environment is `serving.environment`."""
-    services.get_node_ip_address = lambda address=None: LOOPBACK
+    keep_ray_to_loopback()
     ray.init(
         "local",
         num_cpus=cpus,

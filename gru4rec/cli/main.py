@@ -62,7 +62,8 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
-        extra = {"ray": "tune", "optuna": "tune"}.get((error.name or "").split(".")[0])
+        is_serve = "serve" in (sys.argv[1:] if arguments is None else arguments)[:1]
+        extra = "serve" if is_serve else {"ray": "tune", "optuna": "tune"}.get((error.name or "").split(".")[0])
         if extra is None:
             raise
         click.echo(f"error: this command needs {error.name}; hint: pip install 'gru4rec-tune[{extra}]'", err=True)
