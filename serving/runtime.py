@@ -87,7 +87,6 @@ def deployed(settings: Settings, model: Path, digest: str) -> Iterator[None]:
     """
     write_target(Target(str(model), digest))
     serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING", "enable_access_log": False})
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         serve.run(make_application(settings), name=APPLICATION, route_prefix=None)
         yield
