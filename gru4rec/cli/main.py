@@ -15,6 +15,8 @@ BUILT_IN = {
     "fit": "gru4rec.cli.fit:fit",
     "evaluate": "gru4rec.cli.evaluate:evaluate",
     "recommend": "gru4rec.cli.recommend:recommend",
+    "inspect": "gru4rec.cli.inspect:inspect",
+    "verify": "gru4rec.cli.verify:verify",
     "convert": "gru4rec.cli.convert:convert",
 }
 INTERRUPTED = 130
