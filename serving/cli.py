@@ -71,6 +71,7 @@ def serve(
         from serving import runtime  # imports Ray, which reads the environment
 
         replicas = running.enter_context(runtime.joined_ray(address, replicas, threads))
+        running.enter_context(ended_in_order())  # Ray has put a handler of its own in the place of ours
         limits = Limits(max_in_flight=max_in_flight, timeout_s=timeout_s)
         settings = Settings(host, port, replicas, threads, address is None, token_digest, limits)
         note(f"starting {replicas} {'replica' if replicas == 1 else 'replicas'}")
