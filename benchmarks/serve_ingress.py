@@ -85,8 +85,8 @@ def measure(way: str, rates: list[float], seconds: float) -> list[dict[str, Any]
         pass
     rows = []
     for rate in [50.0, *rates]:  # the first to warm it
-        load = [sys.executable, str(HERE / "serving_load.py"), str(port), str(rate), str(seconds)]
-        done = subprocess.run(load, check=True, capture_output=True, text=True)
+        load = [sys.executable, str(HERE / "serve_load.py"), str(port), str(rate), str(seconds)]
+        done = subprocess.run(load, check=True, stdout=subprocess.PIPE, text=True)
         rows.append({"way": way, **json.loads(done.stdout)})
     server.stdin.close()
     server.wait()

@@ -29,6 +29,7 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 COMMAND = Path(sys.executable).parent / "gru4rec"
 SECONDS_TO_START = 180
 MAX_IN_FLIGHT = 32
+HEAD = f"POST /recommend HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {{}}\r\n\r\n"
 
 
 class Server:
@@ -135,7 +136,7 @@ def test_the_token(server):
 def test_more_at_once_than_it_takes_is_refused_in_order(server):
     """Requests that send no body are in flight until they are timed out or gone: fill both replicas, then ask."""
     waiting = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(8 * MAX_IN_FLIGHT)]
-    head = f"POST /recommend HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 9\r\n\r\n"
+    head = HEAD.format(9)
     try:
         for connection in waiting:
             connection.sendall(head.encode())
@@ -216,10 +217,17 @@ def test_it_starts_for_nobody_whom_it_should_not_serve(folders, server, tmp_path
         assert (done.returncode, text in done.stderr) == (code, True), done.stderr
 
 
-def test_sigterm_ends_it_and_no_process_stays(server):
+def test_sigterm_answers_what_was_accepted_and_leaves_no_process(server):
     started = psutil.Process(server.process.pid).children(recursive=True)
     assert started
-    server.process.send_signal(signal.SIGTERM)
+    body = b'{"items": [100], "k": 1}'
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as accepted:
+        accepted.sendall(HEAD.format(len(body)).encode() + body[:5])
+        time.sleep(0.2)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(1)
+        accepted.sendall(body[5:])
+        assert accepted.recv(100).startswith(b"HTTP/1.1 200 ")
     assert server.process.wait(60) == 143
     _, alive = psutil.wait_procs(started, timeout=5)
     assert alive == []

@@ -49,8 +49,6 @@ def test_a_port_that_is_taken_is_refused_even_where_its_owner_would_share_it():
         owner.bind(("127.0.0.1", 0))
         owner.listen()
         port = owner.getsockname()[1]
-        with pytest.raises(
-            GRU4RecError, match=f"^127.0.0.1:{port} cannot be listened on: "
-        ):
+        with pytest.raises(GRU4RecError, match=f"^127.0.0.1:{port} cannot be listened on: "):
             check_access("127.0.0.1", port, None, here=True)
     check_access("127.0.0.1", port, None, here=True)

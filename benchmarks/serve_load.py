@@ -1,4 +1,4 @@
-"""Open-loop load on an HTTP server: `python benchmarks/serving_load.py PORT RATE SECONDS [--token FILE] [...]`.
+"""Open-loop load on an HTTP server: `python benchmarks/serve_load.py PORT RATE SECONDS [--token FILE] [...]`.
 
 Requests are sent at fixed times, whether earlier ones are answered or not, on at most so many connections; one that
 finds no connection free waits, and its latency counts from the time when it was to be sent. So a server that falls
@@ -14,6 +14,7 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import uvloop
@@ -30,8 +31,7 @@ class Connection(asyncio.Protocol):
         self._answer: asyncio.Future[int] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self._received += data

@@ -1,9 +1,9 @@
 """`gru4rec serve` under load: latency and throughput on loopback, with a swap of the model in the middle.
 
-    python benchmarks/serving.py [--rates 10 100 1000] [--seconds 10] [--replicas 1] [--json FILE]
+    python benchmarks/serve.py [--rates 10 100 1000] [--seconds 10] [--replicas 1] [--json FILE]
 
 Models of 5,000 and 40,000 items with 100 hidden units and drawn weights; sessions of 1 to 20 items, 4.9 on average,
-k = 20. The load is `serving_load.py`, on this machine, which has its share of the CPUs. Halfway through each
+k = 20. The load is `serve_load.py`, on this machine, which has its share of the CPUs. Halfway through each
 row the server swaps to another model of the same size; errors are requests that were not answered with 200, then or at
 any other time. CPU is that of all replicas, per answered request; sessions per product is what batching made of them.
 Before the server, the model alone: milliseconds per session where so many share a product.
@@ -25,6 +25,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,8 @@ class Server:
     def ask(self, path: str, content: object = None) -> str:
         headers = {"Authorization": f"Bearer {self.token.read_text()}"}
         body = None if content is None else json.dumps(content).encode()
-        with urllib.request.urlopen(
-            urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body, headers)
-        ) as answer:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body, headers)
+        with urllib.request.urlopen(request) as answer:
             text: str = answer.read().decode()
             return text
 
@@ -111,8 +111,10 @@ def running_server(model: Path, replicas: int, home: Path) -> Iterator[Server]:
     process = subprocess.Popen([*map(str, command), "--token-file", str(token)], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
-        said = [line for line in iter(process.stderr.readline, "") if line.startswith(("serving", "error")) or not line]
-        yield Server(process, port, token) if said[0].startswith("serving") else sys.exit(said[0])
+        said = list(takewhile(lambda line: not line.startswith("serving "), process.stderr))
+        if process.poll() is not None:
+            sys.exit("".join(said))
+        yield Server(process, port, token)
     finally:
         process.terminate()
         process.wait()
@@ -120,12 +122,12 @@ def running_server(model: Path, replicas: int, home: Path) -> Iterator[Server]:
 
 def measure_rate(server: Server, rate: float, seconds: float, num_items: int, other: Path) -> dict[str, Any]:
     """Return the row of one rate."""
-    load = [sys.executable, str(Path(__file__).parent / "serving_load.py"), str(server.port), str(rate), str(seconds)]
+    load = [sys.executable, str(Path(__file__).parent / "serve_load.py"), str(server.port), str(rate), str(seconds)]
     swap = threading.Timer(seconds / 2, server.ask, ("/swap", {"model": str(other)}))
     before, (sessions, products) = server.cpu_seconds(), server.batches()
     swap.start()
     done = subprocess.run(
-        [*load, "--items", str(num_items), "--token", str(server.token)], check=True, capture_output=True, text=True
+        [*load, "--items", str(num_items), "--token", str(server.token)], check=True, stdout=subprocess.PIPE, text=True
     )
     swap.join()
     row: dict[str, Any] = json.loads(done.stdout)
