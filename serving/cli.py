@@ -56,13 +56,14 @@ def serve(
     """Answer requests for recommendations by the folder MODEL over HTTP, until Ctrl-C or SIGTERM."""
     from serving.access import check_access, read_token
     from serving.environment import private_ray_environment
-    from serving.recommender import load_recommender
     from serving.requests import Limits
     from serving.settings import Settings
     from serving.signals import ended_in_order
 
     token_digest = read_token(token_file)
     check_access(host, port, token_digest, here=address is None)
+    from serving.recommender import load_recommender  # imports torch, which takes seconds
+
     model = model.resolve()
     digest = load_recommender(model).digest  # a bad folder is refused before anything is started
     with ended_in_order(), ExitStack() as running:
