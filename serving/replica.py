@@ -64,8 +64,9 @@ class Replica:
         return self._current.metadata()
 
     async def metrics_text(self) -> str:
-        """Return the figures of all replicas."""
-        return render(dict(await self._all_replicas("tell_metrics", SECONDS_TO_TELL)))
+        """Return the figures of all replicas that live."""
+        told, _ = await self._all_replicas("tell_metrics", SECONDS_TO_TELL)
+        return render(dict(told))
 
     async def swap(self, path: str) -> dict[str, Any]:
         """Serve another model: all replicas load it and try it, then all take it; or none, and the reason is told.
@@ -79,11 +80,13 @@ class Replica:
             raise Refusal(409, "swap_running", "another swap is running; wait for it to end")
         async with self._swapping:
             began, before = time.perf_counter(), self._current.digest
-            prepared = await self._all_replicas("prepare", SECONDS_TO_LOAD, path)
+            prepared, num_lost = await self._all_replicas("prepare", SECONDS_TO_LOAD, path)
             problems = sorted({problem for _, problem in prepared if problem})
             digests = {digest for digest, _ in prepared if digest}
             if len(digests) > 1:
                 problems.append(f"{path} is not the same on all machines")
+            if num_lost:
+                problems.append(f"{num_lost} of the replicas ended meanwhile; try again")
             if problems:
                 self._metrics.add("gru4rec_swaps_total", result="refused")
                 await self._all_replicas("forget", SECONDS_TO_LOAD)
@@ -146,10 +149,12 @@ class Replica:
         labels = (("digest", model.digest), ("folder", model.path.name))
         self._metrics.numbers["gru4rec_model_info", labels] = int(is_served)
 
-    async def _all_replicas(self, method: str, seconds: float, *arguments: Any) -> list[Any]:
-        handle = serve.get_deployment_handle(DEPLOYMENT, APPLICATION)
-        results: list[Any] = await handle.broadcast(method, *arguments).results_async(timeout_s=seconds)
-        return results
+    async def _all_replicas(self, method: str, seconds: float, *arguments: Any) -> tuple[list[Any], int]:
+        """Call a method of all replicas; return what they returned, and how many did not."""
+        calls = serve.get_deployment_handle(DEPLOYMENT, APPLICATION).broadcast(method, *arguments)
+        results = await calls.results_async(timeout_s=seconds, return_exceptions=True)
+        returned = [result for result in results if not isinstance(result, BaseException)]
+        return returned, len(results) - len(returned)
 
 
 def load_target(target: Target) -> Recommender:
