@@ -48,7 +48,7 @@ class Replica:
         self._loop = asyncio.get_running_loop()
         self._metrics = Metrics()  # changed in the loop alone
         self._prepared: Recommender | None = None
-        self._swapping = asyncio.Lock()
+        self._swapping, self._following = asyncio.Lock(), asyncio.Lock()
         self._batcher = Batcher(self._answer, lambda request: len(request.sessions), settings.batch_sessions)
         self._current = await asyncio.to_thread(load_target, read_target())
         self._show_model(self._current, True)
@@ -116,14 +116,15 @@ class Replica:
 
     async def follow(self) -> None:
         """Take the model that is to be served: the one that was prepared, where it is that."""
-        target = await asyncio.to_thread(read_target)
-        if target.digest != self._current.digest:
-            new = self._prepared
-            if new is None or new.digest != target.digest:
-                new = await asyncio.to_thread(load_target, target)
-            self._show_model(self._current, False)
-            self._show_model(new, True)
-            self._current, self._prepared = new, None
+        async with self._following:  # what was read before another has taken a model would be the model before
+            target = await asyncio.to_thread(read_target)
+            if target.digest != self._current.digest:
+                new = self._prepared
+                if new is None or new.digest != target.digest:
+                    new = await asyncio.to_thread(load_target, target)
+                self._show_model(self._current, False)
+                self._show_model(new, True)
+                self._current, self._prepared = new, None
 
     async def check_health(self) -> None:
         """Called by Serve now and then: follows a swap that was missed, as a replica does that started meanwhile."""
