@@ -21,6 +21,7 @@ BUILT_IN = {
     "export": "gru4rec.cli.export:export",
 }
 INTERRUPTED = 130
+EXTRA_OF = {"ray": "tune", "optuna": "tune", "onnx": "onnx", "onnxruntime": "onnx"}
 
 
 class CommandGroup(click.Group):
@@ -66,7 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
-        extra = {"ray": "tune", "optuna": "tune", "onnx": "onnx", "onnxruntime": "onnx"}.get(package)
+        is_serve = "serve" in (sys.argv[1:] if arguments is None else arguments)[:1]
+        extra = "serve" if is_serve else EXTRA_OF.get(package)
         if extra is None:
             raise
         click.echo(f"error: this command needs {error.name}; hint: pip install 'gru4rec-tune[{extra}]'", err=True)
