@@ -11,9 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run
-
 from gru4rec.mlflow_model import save_mlflow_model
 from tuning.budget import UNFINISHED
 from tuning.checkpoints import folder_name
@@ -25,9 +22,12 @@ SEARCH, TRIAL, PARENT = "gru4rec.search", "gru4rec.trial", "mlflow.parentRunId"
 
 
 class MLflowTracker:
-    """Talks to a tracking server, or writes its database, with a client of its own: no global state of MLflow is set."""
+    """Talks to a tracking server, or writes its database, by a client of its own: no global state of MLflow changes."""
 
     def __init__(self, subject: Subject) -> None:
+        from mlflow import MlflowClient, entities  # here, as few have it installed
+
+        self._entities = entities
         self._subject = subject
         logging = subject.spec.logging
         self._client = MlflowClient(tracking_uri=logging.mlflow)
@@ -42,9 +42,9 @@ class MLflowTracker:
         self._epochs: dict[int, int] = {}
         self._search = self._begin_run("", subject.path.name, {}, _search_params(subject))
 
-    def _find_runs(self) -> dict[str, Run]:
+    def _find_runs(self) -> dict[str, Any]:
         """Return the runs of this search by the trial's number; '' is the search itself."""
-        runs: dict[str, Run] = {}
+        runs: dict[str, Any] = {}
         token = None
         while token != "":
             page = self._client.search_runs(
@@ -62,7 +62,7 @@ class MLflowTracker:
         else:
             tags = {**tags, SEARCH: self._subject.search_id, TRIAL: trial}
             run_id = self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
-        self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+        self._client.log_batch(run_id, params=[self._entities.Param(key, str(value)) for key, value in params.items()])
         return run_id
 
     def begin(self, line: dict[str, Any]) -> None:
@@ -104,7 +104,8 @@ class MLflowTracker:
     def _log(self, run_id: str, values: dict[str, float], step: int) -> None:
         now = int(1000 * time.time())
         self._client.log_batch(
-            run_id, metrics=[Metric(metric_name(name), value, now, step) for name, value in values.items()]
+            run_id,
+            metrics=[self._entities.Metric(metric_name(name), value, now, step) for name, value in values.items()],
         )
 
     def _end_run(self, run_id: str, status: str, state: str, error: str = "") -> None:

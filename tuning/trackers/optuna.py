@@ -1,6 +1,6 @@
 """The study in a storage that optuna-dashboard reads: a copy, the search itself asks one in memory.
 
-Trial numbers, values and states are those of the search's own study (`tuning.searcher`), with each epoch's value at once.
+Trial numbers, values and states are those of the search's own study (`tuning.searcher`); epochs' values come at once.
 A trial that is interrupted is WAITING until the search goes on.
 """
 

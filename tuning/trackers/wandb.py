@@ -9,8 +9,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import wandb
-
 from tuning.checkpoints import folder_name
 from tuning.journal import DIVERGED, FAILED, INTERRUPTED
 from tuning.tracking import Subject, scalars
@@ -22,6 +20,9 @@ class WandbTracker:
     """Keeps the local files of its runs in RUN/wandb; ENDED there lists the trials that it has told whole."""
 
     def __init__(self, subject: Subject) -> None:
+        import wandb  # here, as few have it installed
+
+        self._wandb = wandb
         self._subject = subject
         self._folder = subject.path / "wandb"
         self._folder.mkdir(exist_ok=True)
@@ -30,7 +31,7 @@ class WandbTracker:
         self._runs: dict[int, Any] = {}
 
     def _begin_run(self, name: str, kind: str, config: dict[str, Any]) -> Any:
-        return wandb.init(
+        return self._wandb.init(
             project=self._subject.spec.logging.wandb,
             id=f"{self._subject.search_id}-{name}",
             name=f"{self._subject.path.name}/{name}",
@@ -40,7 +41,7 @@ class WandbTracker:
             dir=str(self._subject.path),
             resume="allow",
             reinit="create_new",
-            settings=wandb.Settings(console="off", silent=True, x_disable_stats=True),
+            settings=self._wandb.Settings(console="off", silent=True, x_disable_stats=True),
         )
 
     def begin(self, line: dict[str, Any]) -> None:
