@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pdoc
 
-PACKAGES = ("gru4rec", "tuning", "cluster")
+PACKAGES = ("gru4rec", "tuning", "cluster", "serving")
 
 
 def main() -> None:

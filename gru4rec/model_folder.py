@@ -27,14 +27,15 @@ from torch import Tensor
 from gru4rec.data.parquet_files import read_table
 from gru4rec.data.sessions import ItemVocabulary
 from gru4rec.errors import GRU4RecError, ModelFolderError
-from gru4rec.files import atomic_folder, file_digest, read_text, shorten, unreadable_as
+from gru4rec.files import atomic_folder, read_text, shorten, unreadable_as
 from gru4rec.hyperparameters import HyperParameters, Integer
 from gru4rec.model import Model
 from gru4rec.nn.network import Network, weight_shapes
+from gru4rec.sealed_folder import DIGESTS, FILES, PARTS, add_files, check_seal, seal
+
+__all__ = ["DIGESTS", "FILES", "PARTS", "add_files", "load_model", "render_card", "save_model"]
 
 FORMAT_VERSION = 1
-FILES = ("config.json", "weights.safetensors", "items.parquet", "metrics.json", "README.md")
-DIGESTS = "SHA256SUMS"
 
 
 def save_model(model: Model, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -56,8 +57,7 @@ def save_model(model: Model, path: str | Path, *, overwrite: bool = False) -> Pa
         _write_json(folder / "metrics.json", model.metrics)
         (folder / "README.md").write_text(render_card(model), encoding="utf-8")
         (folder / "weights.safetensors").chmod((folder / "config.json").stat().st_mode)  # it is written private
-        digests = "".join(f"{file_digest(folder / name)}  {name}\n" for name in FILES)
-        (folder / DIGESTS).write_text(digests, encoding="utf-8")
+        seal(folder)
     return path
 
 
@@ -70,11 +70,8 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Model:
         When a file is missing, altered, inconsistent or outside the folder, or the format version is unknown.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise ModelFolderError(f"{path} is not a model folder", "it should hold " + ", ".join((*FILES, DIGESTS)))
     with unreadable_as(ModelFolderError, path, "take a fresh copy of the folder"):
-        _check_places(path)
-        _check_digests(path)
+        check_seal(path)
         num_items, num_columns, hyperparameters = _read_config(path)
         metrics = _read_json(path / "metrics.json")
         items = _read_items(path, num_items)
@@ -143,31 +140,6 @@ def _config(model: Model) -> dict[str, Any]:
         "hyperparameters": model.hyperparameters.to_dict(),
         "written_by": {"gru4rec-tune": version("gru4rec-tune"), "torch": torch.__version__},
     }
-
-
-def _check_places(path: Path) -> None:
-    """Refuse what is no file of this folder: a link that leads out of it, a folder, a pipe, a device."""
-    for name in (*FILES, DIGESTS):
-        file = path / name
-        if not file.exists():
-            raise ModelFolderError(f"{path} is incomplete: it has no {name}", "take a fresh copy of the folder")
-        if not file.resolve().is_relative_to(path.resolve()):
-            raise ModelFolderError(f"{file} is a link out of its folder", "copy the folder with its links followed")
-        if not file.is_file():
-            raise ModelFolderError(f"{file} is not a file", "take a fresh copy of the folder")
-
-
-def _check_digests(path: Path) -> None:
-    lines = read_text(path / DIGESTS).split("\n")[:-1]  # strictly: what we wrote ends in a newline
-    recorded = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    foreign = [name for name in recorded if name not in FILES]
-    if foreign:
-        raise ModelFolderError(f"{path}/{DIGESTS} names {foreign[0]!r}, expected {', '.join(FILES)}")
-    missing = [name for name in FILES if name not in recorded]
-    altered = [name for name in FILES if name in recorded and file_digest(path / name) != recorded[name]]
-    if missing or altered:
-        names = ", ".join([*altered, *(f"{name} in {DIGESTS}" for name in missing)])
-        raise ModelFolderError(f"{path} is damaged: {names} not as written", "take a fresh copy of the folder")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

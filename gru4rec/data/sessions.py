@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,19 @@ class ItemVocabulary:
         if (known.dtype.kind in "OU") != (item_ids.dtype.kind in "OU"):
             known, item_ids = known.astype(str).astype(object), item_ids.astype(str).astype(object)
         return pd.Index(known).get_indexer(pd.Index(item_ids)).astype(np.int32)
+
+    def index_of(self, item_id: object) -> int:
+        """Return the index of one item id, -1 for an unknown one: `encode` for a click at a time.
+
+        >>> items = ItemVocabulary(np.array([7, 9]))
+        >>> items.index_of("9"), items.index_of(9), items.index_of("09")
+        (1, 1, -1)
+        """
+        return self._index_of_text.get(str(item_id), -1)
+
+    @cached_property
+    def _index_of_text(self) -> dict[str, int]:
+        return {str(item_id): index for index, item_id in enumerate(self.ids.tolist())}
 
     def decode(self, item_index: npt.ArrayLike) -> AnyArray:
         """Return the item id of each index."""

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gru4rec import evaluation, model
+from gru4rec import evaluation, top_items
 from gru4rec.data.sessions import ItemVocabulary
 from gru4rec.errors import DataError, DivergedError, ParameterError
 from gru4rec.model import Model
@@ -74,7 +74,8 @@ def slow_rows(slow_scores):
 
 
 def assert_rows(table, rows):
-    assert list(table.columns) == ["session", "rank", "item", "score"]
+    assert list(table.columns) == ["session", "rank", "item", "score", "source"]
+    assert set(table["source"]) <= {"model"}
     assert list(table.index) == list(range(len(rows)))
     assert list(table[["session", "rank", "item"]].itertuples(index=False, name=None)) == [row[:3] for row in rows]
     assert table["score"].tolist() == pytest.approx([row[3] for row in rows], rel=1e-6)
@@ -96,8 +97,8 @@ def test_recommendations_equal_a_slow_reference(
 ):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "SESSIONS_AT_ONCE", sessions_at_once)
-        patch.setattr(model, "ROWS_PER_TILE", tile[0])
-        patch.setattr(model, "SCORES_PER_TILE", tile[1])
+        patch.setattr(top_items, "ROWS_PER_TILE", tile[0])
+        patch.setattr(top_items, "SCORES_PER_TILE", tile[1])
         result = trained.recommend(make_sessions(sessions), k, exclude_seen)
     assert_rows(result.table, slow_rows(trained, sessions, k, exclude_seen))
     unknown = [[item for item in session if item not in KNOWN] for session in sessions]
@@ -176,11 +177,108 @@ def test_at_least_one_item(make_sessions, trained, k):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("scores_per_tile", [1, 1 << 20])
 def test_scores_that_are_not_finite_are_an_error(make_sessions, make_double, monkeypatch, scores_per_tile, bad):
-    monkeypatch.setattr(model, "SCORES_PER_TILE", scores_per_tile)
+    monkeypatch.setattr(top_items, "SCORES_PER_TILE", scores_per_tile)
     spoiled = make_double()
     spoiled.network.item_bias[2] = bad
     with pytest.raises(DivergedError, match="scores are not finite"):
         spoiled.recommend(make_sessions([[10]]), k=2)
+
+
+# --- sessions without a known item ----------------------------------------------------------------------------------
+
+SUPPORT = np.array([3, 9, 1, 3, 7])  # of KNOWN: by support 10, 40, then 30 and 20 tied, 50
+POPULAR = [(10, 9.0), (40, 7.0), (30, 3.0), (20, 3.0), (50, 1.0)]
+
+
+@pytest.fixture(scope="session")
+def supported(trained):
+    return replace(trained, support=SUPPORT)
+
+
+def test_unknown_and_empty_sessions_get_the_popular_items(make_sessions, supported, trained, slow_rows):
+    sessions = make_sessions([[10, 99], [99, 98], [20]], session_ids=["a", "b", "c"])
+    empty = replace(sessions, offsets=np.array([0, 2, 4, 4, 5]), session_ids=np.array([*"abxc"], dtype=object))
+    result = supported.recommend(empty, k=3)
+    rows = [[*row] for row in result.table.itertuples(index=False, name=None)]
+    popular = [[rank, item, score, "popular"] for rank, (item, score) in enumerate(POPULAR[:3], start=1)]
+    assert rows[3:9] == [[name, *row] for name in "bx" for row in popular]
+    of_model = slow_rows(trained, [[10], [20]], 3)
+    assert [row[2] for row in rows[:3] + rows[9:]] == [row[2] for row in of_model]
+    assert (result.num_unknown_events, result.sessions_without_known_items.tolist()) == (3, ["b", "x"])
+    assert list(result.table.index) == list(range(12))
+
+
+def test_no_popular_items_when_not_wanted_or_not_known(make_sessions, supported, trained):
+    sessions = make_sessions([[99]])
+    for result in (supported.recommend(sessions, fallback="none"), trained.recommend(sessions)):
+        assert_rows(result.table, [])
+        assert result.sessions_without_known_items.tolist() == [0]
+
+
+def test_an_unknown_fallback_is_named(make_sessions, supported):
+    message = "^fallback must be 'popular' or 'none', got 'poplar'$"
+    with pytest.raises(ParameterError, match=message):
+        supported.recommend(make_sessions([[10]]), fallback="poplar")
+    with pytest.raises(ParameterError, match=message):
+        supported.recommend_items([[10]], fallback="poplar")
+
+
+# --- a few sessions, and a click at a time ---------------------------------------------------------------------------
+
+
+def stepped(model, session, k, exclude_seen, fallback):
+    state = model.start()
+    for item in session:
+        state = model.step(state, item)
+    return model.top(state, k, session if exclude_seen else (), fallback)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    sessions=st.lists(st.lists(st.sampled_from([*KNOWN, 98, "10", "x"]), max_size=6), max_size=6),
+    k=st.integers(1, 8),
+    exclude_seen=st.booleans(),
+    fallback=st.sampled_from(["popular", "none"]),
+    layers=st.integers(1, 2),
+)
+def test_steps_and_small_batches_equal_a_slow_reference(
+    make_double, slow_rows, sessions, k, exclude_seen, fallback, layers
+):
+    model = replace(make_double(num_layers=layers), support=SUPPORT)
+    ids, scores, sources = model.recommend_items(sessions, k, exclude_seen, fallback)
+    assert len(ids) == len(scores) == len(sources) == len(sessions)
+    plain = [[10 if item == "10" else item for item in session] for session in sessions]
+    rows = slow_rows(model, plain, k, exclude_seen)
+    for number, session in enumerate(plain):
+        answer = [(item, score) for place, _, item, score in rows if place == number]
+        source = "model"
+        if not set(session) & set(KNOWN):
+            source = fallback
+            answer = POPULAR[:k] if fallback == "popular" else []
+        for one in ((ids[number], scores[number], sources[number]), stepped(model, session, k, exclude_seen, fallback)):
+            assert one[0] == [item for item, _ in answer]
+            assert one[1] == pytest.approx([score for _, score in answer], rel=1e-6)
+            assert one[2] == source
+
+
+def test_a_state_can_be_gone_on_from_twice(trained):
+    before = trained.step(trained.start(), 10)
+    kept = [layer.clone() for layer in before.hidden]
+    one, other = trained.step(before, 20), trained.step(before, 30)
+    assert trained.top(one) == trained.top(trained.step(before, 20)) != trained.top(other)
+    assert all(map(torch.equal, before.hidden, kept))
+    assert trained.step(before, 99) is before
+
+
+def test_popular_items_fill_up_what_is_excluded(supported):
+    assert supported.top(supported.start(), 2, exclude=[10, 99, 40]) == ([30, 20], [3.0, 3.0], "popular")
+
+
+def test_scores_of_a_click_that_are_not_finite_are_an_error(make_double):
+    spoiled = make_double()
+    spoiled.network.item_bias[2] = float("nan")
+    with pytest.raises(DivergedError, match="scores are not finite"):
+        spoiled.recommend_items([[10]], k=2)
 
 
 # --- evaluate --------------------------------------------------------------------------------------------------------
