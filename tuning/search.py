@@ -312,6 +312,7 @@ def _run_config(folder: str, callbacks: list[ray_tune.Callback], stop: ray_tune.
         stop=stop,
         checkpoint_config=ray_tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
         failure_config=ray_tune.FailureConfig(max_failures=0),
+        progress_reporter=ray_tune.CLIReporter(),  # the one for notebooks clears what the cell has shown
         verbose=0,
     )
 
