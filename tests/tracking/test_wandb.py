@@ -6,7 +6,16 @@ import json
 import re
 import struct
 
+import pytest
+import wandb
 from wandb.proto import wandb_internal_pb2
+
+from gru4rec.errors import SearchError
+from tuning.logging_spec import LoggingSpec
+from tuning.space import Space
+from tuning.spec import SearchSpec
+from tuning.trackers.wandb import WandbTracker
+from tuning.tracking import Subject
 
 FILE_HEADER, BLOCK, HEADER = 7, 32_768, struct.Struct("<IHB")  # checksum, length, kind: whole, first, middle, last
 WHOLE, LAST = 1, 4
@@ -72,3 +81,17 @@ def test_the_winner_s_run_has_the_test_figures(shown):
     (summary,) = [summary for run, _, summary in runs(shown) if run.job_type == "winner"]
     assert summary["test/recall@20"] == figures["test"]["metrics"]["recall@20"]
     assert summary["trial"] == figures["trial"]
+
+
+def test_without_a_key_nobody_is_asked_for_one(tmp_path, monkeypatch):
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    wandb.teardown()  # it has read the environment
+    spec = SearchSpec(Space(()), logging=LoggingSpec(wandb="shop"))
+    try:
+        with pytest.raises(SearchError, match=r"no key for Weights & Biases was found; hint: wandb login, or set"):
+            WandbTracker(Subject(tmp_path, spec, spec.space, "id"))
+    finally:
+        wandb.teardown()

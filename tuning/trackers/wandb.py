@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from gru4rec.errors import SearchError
 from tuning.checkpoints import folder_name
 from tuning.journal import DIVERGED, FAILED, INTERRUPTED
 from tuning.tracking import Subject, scalars
@@ -22,6 +23,9 @@ class WandbTracker:
     def __init__(self, subject: Subject) -> None:
         import wandb  # here, as few have it installed
 
+        # without a key it would ask for one on the terminal, from a thread of ours
+        if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False):
+            raise SearchError("no key for Weights & Biases was found", "wandb login, or set WANDB_MODE=offline")
         self._wandb = wandb
         self._subject = subject
         self._folder = subject.path / "wandb"
