@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import threading
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -27,7 +29,8 @@ from tuning.spec import SearchSpec
 TRACKING = "tracking.json"
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_BETWEEN_ATTEMPTS = 60.0
-SECONDS_TO_END, SECONDS_TO_END_ON_ERROR = 60.0, 10.0
+SECONDS_TO_ANSWER = 60.0  # one trial's beginning, epoch or end; or the winner and its model
+SECONDS_TO_END_ON_ERROR = 10.0  # whoever sends SIGTERM kills before long
 _NO_SCALARS = ("trial", "epoch", "seconds", "elapsed_s")
 
 
@@ -102,12 +105,19 @@ class Follower(threading.Thread):
         self._tracker: Tracker | None = None
         self._next_attempt = 0.0
         self._over = threading.Event()
+        self._told_at = 0.0
         self._end: tuple[str, Path | None] = ("", None)
 
     def finish(self, ended: str, model: Path | None) -> None:
         """Have the thread tell what is left and how the search ended, and end."""
         self._end = (ended, model)
         self._over.set()
+
+    def wait(self, deadline: float) -> None:
+        """Wait for the thread to end: until the deadline, and for as long as the tool keeps answering."""
+        self._told_at = time.monotonic()
+        while self.is_alive() and time.monotonic() < min(deadline, self._told_at + SECONDS_TO_ANSWER):
+            self.join(0.1)
 
     def run(self) -> None:
         while not self._over.wait(SECONDS_BETWEEN_LOOKS):
@@ -136,15 +146,15 @@ class Follower(threading.Thread):
         # since the last epochs of their trials may have been written after those were read.
         epochs, trials = self._epochs.read(), self._trials.read()
         ends, self._ends = self._ends, [line for line in trials if "params" not in line]
-        for line in trials:
-            if "params" in line:
-                tracker.begin(line)
+        news = [partial(tracker.begin, line) for line in trials if "params" in line]
         for line in epochs:
-            tracker.epoch(line)
+            news.append(partial(tracker.epoch, line))
             if line["state"] != RUNNING:
-                tracker.end(line["trial"], line["state"], "")
-        for line in ends:
-            tracker.end(line["trial"], line["state"], line["error"])
+                news.append(partial(tracker.end, line["trial"], line["state"], ""))
+        news += [partial(tracker.end, line["trial"], line["state"], line["error"]) for line in ends]
+        for tell in news:
+            tell()
+            self._told_at = time.monotonic()
 
     def _look_for_the_last_time(self, tracker: Tracker) -> None:
         for _ in range(2):
@@ -212,9 +222,9 @@ class Tracking:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for follower in self._followers:
             follower.finish(self.ended, self.model)
-        deadline = time.monotonic() + (SECONDS_TO_END if kind is None else SECONDS_TO_END_ON_ERROR)
+        deadline = math.inf if kind is None else time.monotonic() + SECONDS_TO_END_ON_ERROR
         for follower in self._followers:
-            follower.join(max(0.0, deadline - time.monotonic()))
+            follower.wait(deadline)
         self.notes = [note for follower in self._followers if (note := _note(follower))]
         for note in self.notes:
             self._say(note)

@@ -111,7 +111,7 @@ def test_one_that_goes_on_failing_is_said_once_and_noted(listeners, tmp_path):
 
 
 def test_one_that_never_answers_keeps_nobody_waiting(listeners, tmp_path, monkeypatch):
-    monkeypatch.setattr(tracking, "SECONDS_TO_END", 0.1)
+    monkeypatch.setattr(tracking, "SECONDS_TO_ANSWER", 0.1)
     monkeypatch.setattr(Listener, "begin", lambda self, line: time.sleep(1.0))
     assert show(tmp_path)[0] == ["tensorboard did not answer in time; it may lack what came last"]
 
