@@ -30,7 +30,7 @@ def main() -> None:
     notebook = nbformat.read(TOUR, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        client = NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": folder}}, timeout=600)
+        client = NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": folder}}, timeout=900)
         client.execute(env=environment)
         text = nbformat.writes(notebook).replace(str(Path(folder).resolve()), "~/shop")
     notebook = nbformat.reads(text, as_version=4)

@@ -68,11 +68,7 @@ def parse_logging(section: Section) -> LoggingSpec:
 
 def render_logging(logging: LoggingSpec) -> dict[str, Any]:
     """Return the content of the table [logging], without what is not asked for."""
-    return {
-        name: value
-        for name, value in asdict(logging).items()
-        if value and (name != "mlflow_experiment" or logging.mlflow)
-    }
+    return {name: value for name, value in asdict(logging).items() if value != getattr(LoggingSpec(), name)}
 
 
 def check_packages(logging: LoggingSpec) -> None:

@@ -69,7 +69,7 @@ class Tracker(Protocol):
         """Tell of an epoch: a line of epochs.ndjson."""
 
     def end(self, number: int, state: str, error: str) -> None:
-        """Tell how a trial ended."""
+        """Tell how a trial ended; only the first time counts."""
 
     def close(self, ended: str, model: Path | None) -> None:
         """Tell how the search ended, and the model folder of its winner; trials without an end are interrupted."""

@@ -28,7 +28,7 @@ def cells(tmp_path_factory):
     """The code cells by what they begin with, as they are after a run of the whole notebook."""
     notebook = nbformat.read(TOUR, as_version=4)
     client = NotebookClient(
-        notebook, kernel_name="python3", timeout=300, resources={"metadata": {"path": tmp_path_factory.mktemp("tour")}}
+        notebook, kernel_name="python3", timeout=900, resources={"metadata": {"path": tmp_path_factory.mktemp("tour")}}
     )
     client.execute(env=os.environ | {"OMP_NUM_THREADS": "1"})
     return code_cells(notebook)

@@ -45,6 +45,8 @@ class TensorBoardTracker:
         _write(self._writers[line["trial"]], Summary(value=values), line["epoch"])
 
     def end(self, number: int, state: str, error: str) -> None:
+        if number not in self._writers:
+            return
         begin, writer = self._begins.pop(number), self._writers.pop(number)
         settings = {**begin["hyperparameters"], "seed": begin["seed"], "state": state}
         for summary in hparams({name: _plain(value) for name, value in settings.items()}, self._last.pop(number, {})):
