@@ -101,7 +101,7 @@ class GRU4Rec(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         seed = params["seed"]
         self.seed_: int = secrets.randbits(63) if seed is None else seed
         trainer = Trainer(hyperparameters, train, seed=self.seed_, device=resolve_device(params["device"]))
-        model = Model(trainer.network, train.items, num_columns=num_columns)
+        model = Model.of_log(trainer.network, train, num_columns=num_columns)
         result = fit_trainer(
             trainer,
             params["max_epochs"],

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gru4rec import top_items
 from gru4rec.data.sessions import AnyArray, IndexArray, IntArray, ItemVocabulary, Sessions, ranges
+from gru4rec.data.training_log import TrainingLog, describe_log
 from gru4rec.errors import DivergedError, ParameterError
 from gru4rec.evaluation import Steps, compute_ranks, rankable_sessions, session_states
 from gru4rec.hyperparameters import HyperParameters
@@ -115,6 +116,8 @@ class Model:
         Columns of the InteractionMatrix it was trained on, where it was one; item ids are then column numbers.
     support : array of int64, shape (num_items,), optional
         Events of each item in the training log; without it there are no popular items to fall back to.
+    training_log : TrainingLog, optional
+        What is told of the log it learned from.
     """
 
     network: Network
@@ -122,6 +125,14 @@ class Model:
     metrics: dict[str, Any] = field(default_factory=dict)
     num_columns: int | None = None
     support: IntArray | None = None
+    training_log: TrainingLog | None = None
+
+    @classmethod
+    def of_log(cls, network: Network, train: Sessions, licence: str | None = None, **fields: Any) -> Self:
+        """Return the model of a network that was trained on a log, over whose vocabulary it is."""
+        return cls(
+            network, train.items, support=train.item_counts(), training_log=describe_log(train, licence), **fields
+        )
 
     @property
     def hyperparameters(self) -> HyperParameters:

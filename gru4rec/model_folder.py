@@ -1,23 +1,29 @@
 """A model on disk: a folder of files that people and other programs can open, and no pickle.
 
 =====================  =========================================================
-config.json            format version, hyperparameters, number of items, versions
+config.json            format version, hyperparameters, protocol, training log, versions
 weights.safetensors    the weights
-items.parquet          the log's own item ids, in the order of our item index
+items.parquet          the log's own item ids, in the order of our item index, and their support
 metrics.json           what is known of the model's quality
 README.md              a model card for people
+examples/              a few sessions and what the model recommends for them
+search/                where it is the winner of a search: the leaderboard, its curve, the settings
+onnx/                  where it was exported
 SHA256SUMS             digests of the above; `sha256sum --check SHA256SUMS` works
 =====================  =========================================================
+
+docs/model-folder.md describes the format.
 """
 
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet
 import torch
 from safetensors import safe_open
@@ -25,38 +31,55 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gru4rec.data.parquet_files import read_table
-from gru4rec.data.sessions import ItemVocabulary
+from gru4rec.data.sessions import IntArray, ItemVocabulary
 from gru4rec.errors import GRU4RecError, ModelFolderError
-from gru4rec.files import atomic_folder, read_text, shorten, unreadable_as
-from gru4rec.hyperparameters import HyperParameters, Integer
+from gru4rec.examples import write_examples
+from gru4rec.files import atomic_folder, unreadable_as
+from gru4rec.hyperparameters import HyperParameters
 from gru4rec.model import Model
+from gru4rec.model_card import render_card
+from gru4rec.model_config import FORMAT_VERSION, ModelConfig, make_config, read_config, read_object
 from gru4rec.nn.network import Network, weight_shapes
-from gru4rec.sealed_folder import DIGESTS, FILES, PARTS, add_files, check_seal, seal
+from gru4rec.sealed_folder import DIGESTS, FILES, PARTS, Writer, add_files, check_seal, seal, write_part
 
-__all__ = ["DIGESTS", "FILES", "PARTS", "add_files", "load_model", "render_card", "save_model"]
-
-FORMAT_VERSION = 1
+__all__ = ["DIGESTS", "FILES", "FORMAT_VERSION", "PARTS", "add_files", "load_model", "save_model"]
 
 
-def save_model(model: Model, path: str | Path, *, overwrite: bool = False) -> Path:
+def save_model(
+    model: Model, path: str | Path, *, overwrite: bool = False, parts: Mapping[str, Writer] | None = None
+) -> Path:
     """Write a model folder. It appears whole or not at all.
+
+    Parameters
+    ----------
+    model : Model
+    path : path
+    overwrite : bool
+        Replace what is there.
+    parts : mapping of str to callable, optional
+        More folders to write, as of `add_files`.
 
     Raises
     ------
     ModelFolderError
         When `path` exists and `overwrite` is false.
+    DivergedError
+        When the model's scores are not finite.
     """
     path = Path(path)
     if path.exists() and not overwrite:
         raise ModelFolderError(f"{path} exists already", "choose another name or allow overwriting it")
     with atomic_folder(path) as folder:
-        _write_json(folder / "config.json", _config(model))
+        _write_json(folder / "config.json", make_config(model))
         weights = {name: weight.detach().cpu().contiguous() for name, weight in model.network.weights.items()}
         save_file(weights, folder / "weights.safetensors", metadata={"format": "pt"})
-        pa.parquet.write_table(pa.table({"item_id": pa.array(model.items.ids)}), folder / "items.parquet")
+        pa.parquet.write_table(_items_table(model), folder / "items.parquet")
         _write_json(folder / "metrics.json", model.metrics)
         (folder / "README.md").write_text(render_card(model), encoding="utf-8")
         (folder / "weights.safetensors").chmod((folder / "config.json").stat().st_mode)  # it is written private
+        write_part(folder, "examples", lambda part: write_examples(model, part))
+        for part, write in (parts or {}).items():
+            write_part(folder, part, write)
         seal(folder)
     return path
 
@@ -72,107 +95,30 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Model:
     path = Path(path)
     with unreadable_as(ModelFolderError, path, "take a fresh copy of the folder"):
         check_seal(path)
-        num_items, num_columns, hyperparameters = _read_config(path)
-        metrics = _read_json(path / "metrics.json")
-        items = _read_items(path, num_items)
-        weights = _read_weights(path, num_items, hyperparameters)
-    weights = {name: weight.to(device) for name, weight in weights.items()}
-    return Model(Network(num_items, hyperparameters, weights), items, metrics, num_columns)
+        config = read_config(path)
+        metrics = read_object(path / "metrics.json")
+        items, support = _read_items(path, config)
+        weights = _read_weights(path, config.num_items, config.hyperparameters)
+    network = Network(
+        config.num_items, config.hyperparameters, {name: weight.to(device) for name, weight in weights.items()}
+    )
+    return Model(network, items, metrics, config.num_columns, support, config.training_log)
 
 
-def render_card(model: Model) -> str:
-    """Return the README.md of a model folder."""
-    rows = "\n".join(f"| `{name}` | {value} |" for name, value in model.hyperparameters.to_dict().items())
-    figures = json.dumps(model.metrics, indent=2, sort_keys=True)
-    return f"""# GRU4Rec next-item recommender
-
-Given the items of a session so far, it scores {len(model.items):,} items by how likely each is to come next.
-{_origin(model)}
-
-## Use
-
-```sh
-gru4rec recommend . sessions.csv --k 20
-```
-
-```python
-from gru4rec import load_model, read_log
-
-recommendations = load_model(".").recommend(read_log("sessions.csv"), k=20)
-```
-
-It knows the items of its training log only; others are left out of a session and counted.
-
-## Quality
-
-Recall, MRR and NDCG of the next item at every step, ranked among all items, ties counted against the model. Where there
-are `intervals`, they are 95 % bootstrap intervals over sessions; `metrics_with_misses` counts next items that could not
-be ranked, because items are unknown to the model, as misses.
-
-```json
-{figures}
-```
-
-## Hyperparameters
-
-| name | value |
-|---|---|
-{rows}
-"""
+def _items_table(model: Model) -> pa.Table:
+    """Return the content of items.parquet; support that is not known is missing in each row."""
+    support = pa.nulls(len(model.items), pa.int64()) if model.support is None else pa.array(model.support, pa.int64())
+    return pa.table(
+        {"item_id": pa.array(model.items.ids), "index": np.arange(len(model.items), dtype=np.int64), "support": support}
+    )
 
 
-def _origin(model: Model) -> str:
-    program = f"gru4rec-tune {version('gru4rec-tune')}"
-    if "converted_from" in model.metrics:
-        return (
-            f"Converted from `{model.metrics['converted_from']}` by {program}. That file does not say how it was "
-            "trained: of the hyperparameters below, sizes and dropout are the model's own, the rest are defaults."
-        )
-    return f"Trained with {program}."
-
-
-def _config(model: Model) -> dict[str, Any]:
-    return {
-        "format_version": FORMAT_VERSION,
-        "model": "GRU4Rec",
-        "num_items": len(model.items),
-        "num_columns": model.num_columns,
-        "hyperparameters": model.hyperparameters.to_dict(),
-        "written_by": {"gru4rec-tune": version("gru4rec-tune"), "torch": torch.__version__},
-    }
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    content = json.loads(read_text(path))
-    if not isinstance(content, dict):
-        raise ModelFolderError(f"{path} must hold an object, got {shorten(repr(content))}")
-    return content
-
-
-def _read_config(path: Path) -> tuple[int, int | None, HyperParameters]:
-    """Return the number of items, the number of columns and the hyperparameters."""
-    place = path / "config.json"
-    config = _read_json(place)
-    version_found = config.get("format_version")
-    if type(version_found) is not int or version_found != FORMAT_VERSION:
-        raise ModelFolderError(
-            f"{path} has format version {shorten(repr(version_found))}, this program reads {FORMAT_VERSION}",
-            "use the version of gru4rec-tune that wrote it",
-        )
-    domains = {"num_items": Integer(1), "num_columns": Integer(1, words=(None,))}
-    for name, domain in domains.items():
-        if (expected := domain.problem(config.get(name, "missing"))) is not None:
-            raise ModelFolderError(f"{place}: {name} must be {expected}, got {shorten(repr(config.get(name)))}")
-    values = config.get("hyperparameters")
-    if not isinstance(values, dict):
-        raise ModelFolderError(f"{place}: hyperparameters must be an object, got {shorten(repr(values))}")
-    hyperparameters = HyperParameters.from_dict(values, str(place))
-    return config["num_items"], config["num_columns"], hyperparameters
-
-
-def _read_items(path: Path, num_items: int) -> ItemVocabulary:
-    place = path / "items.parquet"
-    column = read_table(place, ["item_id"], num_rows=num_items)["item_id"].combine_chunks()
+def _read_items(path: Path, config: ModelConfig) -> tuple[ItemVocabulary, IntArray | None]:
+    """Return the item ids and their support, which version 1 did not have."""
+    place, num_items = path / "items.parquet", config.num_items
+    columns = ["item_id"] if config.format_version == 1 else ["item_id", "index", "support"]
+    table = read_table(place, columns, num_rows=num_items)
+    column = table["item_id"].combine_chunks()
     if pa.types.is_integer(column.type):
         column = column.cast(pa.int64())
     elif not pa.types.is_string(column.type):
@@ -180,7 +126,21 @@ def _read_items(path: Path, num_items: int) -> ItemVocabulary:
     ids = column.to_numpy(zero_copy_only=False)
     if column.null_count or len(set(ids.tolist())) < num_items:
         raise ModelFolderError(f"{place}: an item_id is missing or there twice", "take a fresh copy of the folder")
-    return ItemVocabulary(ids)
+    if config.format_version == 1:
+        return ItemVocabulary(ids), None
+    if table["index"].to_pylist() != list(range(num_items)):
+        raise ModelFolderError(f"{place}: index must count the rows from 0", "take a fresh copy of the folder")
+    return ItemVocabulary(ids), _support(table["support"], place)
+
+
+def _support(column: pa.ChunkedArray, place: Path) -> IntArray | None:
+    if not pa.types.is_integer(column.type):
+        raise ModelFolderError(f"{place}: support must hold whole numbers, got {column.type}")
+    if column.null_count == len(column):
+        return None
+    if column.null_count or pa.compute.min(column).as_py() < 0:
+        raise ModelFolderError(f"{place}: support must be known of all items or of none, and >= 0")
+    return np.asarray(column.cast(pa.int64()).to_numpy())
 
 
 def _read_weights(path: Path, num_items: int, hyperparameters: HyperParameters) -> dict[str, Tensor]:

@@ -14,6 +14,18 @@ from gru4rec.model import Evaluation
 Protocol = dict[str, Any]
 
 
+def ranking_rules(steps: Steps = "all") -> Protocol:
+    """Return what holds for figures on any log: what is ranked, among what, and how ties and intervals are made."""
+    return {
+        "steps": steps,
+        "candidates": "all items",
+        "ties": "against the model",
+        "hidden_state": "zero at the start of each session",
+        "interval": {"method": "percentile bootstrap", "unit": "session", "confidence": CONFIDENCE}
+        | {"num_resamples": NUM_RESAMPLES},
+    }
+
+
 def describe_protocol(
     evaluation: Evaluation,
     *,
@@ -40,11 +52,9 @@ def describe_protocol(
     """
     raw_targets = evaluation.num_targets + evaluation.num_unknown_targets
     return {
-        "steps": steps,
-        "candidates": "all items",
+        **ranking_rules(steps),
         "num_items": num_items,
         "cutoffs": list(cutoffs),
-        "ties": "against the model",
         "num_tied": evaluation.num_tied,
         "num_sessions": evaluation.num_sessions,
         "num_targets": evaluation.num_targets,
@@ -53,9 +63,6 @@ def describe_protocol(
         "share_unknown_events": evaluation.num_unknown_events / num_events,
         "num_unknown_targets": evaluation.num_unknown_targets,
         "share_unknown_targets": evaluation.num_unknown_targets / raw_targets,
-        "hidden_state": "zero at the start of each session",
-        "interval": {"method": "percentile bootstrap", "unit": "session", "confidence": CONFIDENCE}
-        | {"num_resamples": NUM_RESAMPLES},
         "training_log": None if overlap is None else asdict(overlap),
     }
 

@@ -71,8 +71,12 @@ def write_part(folder: Path, part: str, write: Writer) -> None:
 def seal(folder: Path) -> None:
     """Write the digests of all files of a model folder."""
     names = [name for name in (*FILES, *PART_FILES) if (folder / name).exists()]
-    digests = "".join(f"{file_digest(folder / name)}  {name}\n" for name in names)
-    (folder / DIGESTS).write_text(digests, encoding="utf-8")
+    digests = {name: file_digest(folder / name) for name in names}
+    (folder / DIGESTS).write_text(_render_digests(digests), encoding="utf-8")
+
+
+def _render_digests(digests: dict[str, str]) -> str:
+    return "".join(f"{digest}  {name}\n" for name, digest in digests.items())
 
 
 def check_seal(path: Path) -> list[str]:
@@ -86,7 +90,8 @@ def check_seal(path: Path) -> list[str]:
     if not path.is_dir():
         raise ModelFolderError(f"{path} is not a model folder", "it should hold " + ", ".join((*FILES, DIGESTS)))
     check_places(path, (*FILES, DIGESTS))
-    lines = read_text(path / DIGESTS).split("\n")[:-1]  # strictly: what we wrote ends in a newline
+    text = read_text(path / DIGESTS)
+    lines = text.split("\n")[:-1]  # strictly: what we wrote ends in a newline
     recorded = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     foreign = [name for name in recorded if name not in (*FILES, *PART_FILES)]
     if foreign:
@@ -94,8 +99,9 @@ def check_seal(path: Path) -> list[str]:
     missing = [name for name in FILES if name not in recorded]
     check_places(path, [name for name in recorded if name in PART_FILES])
     altered = [name for name in recorded if file_digest(path / name) != recorded[name]]
-    if missing or altered:
-        names = ", ".join([*altered, *(f"{name} in {DIGESTS}" for name in missing)])
+    whole = text == _render_digests(recorded)  # without its last newline, it would lack the last file of a part
+    if missing or altered or not whole:
+        names = ", ".join([*altered, *(f"{name} in {DIGESTS}" for name in missing)]) or DIGESTS
         raise ModelFolderError(f"{path} is damaged: {names} not as written", "take a fresh copy of the folder")
     return list(recorded)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from gru4rec.evaluation import score_tiles
 from gru4rec.nn.network import Network
 
-ROWS_PER_TILE = 256
+ROWS_PER_TILE = 128
 SCORES_PER_TILE = 1 << 22  # 16 MiB: the bound on memory
 CHUNK = 8
 

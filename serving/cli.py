@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,38 +25,23 @@ class Replicas(click.ParamType):  # type: ignore[type-arg]
         return int(str(value))
 
 
+REPLICAS = Replicas()
+
+
 @click.command()
 @click.argument("model", type=FOLDER)
 @click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    help="Address to listen on; others than this machine's own need a token.",
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; beyond loopback with a token."
 )
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
-@click.option(
-    "--replicas", type=Replicas(), default="1", show_default=True, help="Processes that answer; auto: one per CPU."
-)
-@click.option(
-    "--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of torch, per replica."
-)
-@click.option("--token-file", type=FILE, help="File with the token that requests must carry; else GRU4REC_SERVE_TOKEN.")
+@click.option("--replicas", type=REPLICAS, default="1", show_default=True, help="Processes, or auto: what CPUs allow.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads per replica.")
+@click.option("--token-file", type=FILE, help="File with the token of requests; default: GRU4REC_SERVE_TOKEN.")
 @click.option("--address", help="A running Ray cluster, whose nodes can read MODEL; default: this machine.")
 @click.option(
-    "--max-in-flight",
-    type=click.IntRange(1),
-    default=256,
-    show_default=True,
-    help="Requests at once, per replica; more are refused.",
+    "--max-in-flight", type=click.IntRange(1), default=256, show_default=True, help="Requests at once, per replica."
 )
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=DURATION,
-    default="10s",
-    show_default=True,
-    help="Give up a request after e.g. 500ms, 2s.",
-)
+@click.option("--timeout", "timeout_s", type=DURATION, default="10s", show_default=True, help="Of a request.")
 def serve(
     model: Path,
     host: str,
@@ -72,13 +56,14 @@ def serve(
     """Answer requests for recommendations by the folder MODEL over HTTP, until Ctrl-C or SIGTERM."""
     from serving.access import check_access, read_token
     from serving.environment import private_ray_environment
-    from serving.recommender import load_recommender
     from serving.requests import Limits
     from serving.settings import Settings
     from serving.signals import ended_in_order
 
     token_digest = read_token(token_file)
     check_access(host, port, token_digest, here=address is None)
+    from serving.recommender import load_recommender  # imports torch, which takes seconds
+
     model = model.resolve()
     digest = load_recommender(model).digest  # a bad folder is refused before anything is started
     with ended_in_order(), ExitStack() as running:
@@ -87,8 +72,9 @@ def serve(
         from serving import runtime  # imports Ray, which reads the environment
 
         replicas = running.enter_context(runtime.joined_ray(address, replicas, threads))
+        running.enter_context(ended_in_order())  # Ray has put a handler of its own in the place of ours
         limits = Limits(max_in_flight=max_in_flight, timeout_s=timeout_s)
-        settings = Settings(host, port, replicas, threads, token_digest, limits)
+        settings = Settings(host, port, replicas, threads, address is None, token_digest, limits)
         note(f"starting {replicas} {'replica' if replicas == 1 else 'replicas'}")
         running.enter_context(runtime.deployed(settings, model, digest))
         note(f"serving {model} at http://{host}:{port}")

@@ -24,6 +24,7 @@ def private_ray_environment() -> Iterator[None]:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Linux, too, leaves 127.0.0.1 as it is
+            "RAY_SERVE_LOG_TO_STDERR": "0",  # it has files
             "RAY_USAGE_STATS_ENABLED": "0",
         }
         try:

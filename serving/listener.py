@@ -11,7 +11,6 @@ import uvicorn
 from gru4rec.errors import GRU4RecError
 from serving.settings import Settings
 
-LOOPBACK = "127.0.0.1"
 CONNECTIONS_THAT_WAIT = 1024
 KEEP_ALIVE_S = 60
 

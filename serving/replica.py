@@ -19,6 +19,7 @@ from gru4rec.errors import GRU4RecError, ModelFolderError
 from serving.batcher import Batcher
 from serving.http import Interface
 from serving.listener import Listener
+from serving.loopback import keep_serve_to_loopback
 from serving.metrics import Metrics, render
 from serving.recommender import Answer, Recommender, load_recommender
 from serving.refusals import Refusal
@@ -40,9 +41,12 @@ class Replica:
     """
 
     async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it, and __del__
+        if settings.own_ray:
+            keep_serve_to_loopback()
         torch.set_num_threads(settings.threads)
         self._name = serve.get_replica_context().replica_id.unique_id
-        self._metrics = Metrics()
+        self._loop = asyncio.get_running_loop()
+        self._metrics = Metrics()  # changed in the loop alone
         self._prepared: Recommender | None = None
         self._swapping = asyncio.Lock()
         self._batcher = Batcher(self._answer, lambda request: len(request.sessions), settings.batch_sessions)
@@ -60,12 +64,8 @@ class Replica:
         return self._current.metadata()
 
     async def metrics_text(self) -> str:
-        """Return the figures of all replicas; of this one alone where Serve does not know them yet."""
-        try:
-            told = await self._all_replicas("tell_metrics", SECONDS_TO_TELL)
-        except (TimeoutError, serve.exceptions.RayServeException):
-            told = [(self._name, self._metrics)]
-        return render(dict(told))
+        """Return the figures of all replicas."""
+        return render(dict(await self._all_replicas("tell_metrics", SECONDS_TO_TELL)))
 
     async def swap(self, path: str) -> dict[str, Any]:
         """Serve another model: all replicas load it and try it, then all take it; or none, and the reason is told.
@@ -86,6 +86,7 @@ class Replica:
                 problems.append(f"{path} is not the same on all machines")
             if problems:
                 self._metrics.add("gru4rec_swaps_total", result="refused")
+                await self._all_replicas("forget", SECONDS_TO_LOAD)
                 raise Refusal(422, "model_refused", problems[0])
             (digest,) = digests
             await asyncio.to_thread(write_target, Target(path, digest))
@@ -106,6 +107,10 @@ class Replica:
             return "", str(error)
         return self._prepared.digest, ""
 
+    async def forget(self) -> None:
+        """Drop what was prepared."""
+        self._prepared = None
+
     async def follow(self) -> None:
         """Take the model that is to be served: the one that was prepared, where it is that."""
         target = await asyncio.to_thread(read_target)
@@ -115,14 +120,12 @@ class Replica:
                 new = await asyncio.to_thread(load_target, target)
             self._show_model(self._current, False)
             self._show_model(new, True)
-            self._current = new
-        self._prepared = None
+            self._current, self._prepared = new, None
 
     async def check_health(self) -> None:
         """Called by Serve now and then: follows a swap that was missed, as a replica does that started meanwhile."""
         self._listener.check()
-        if not self._swapping.locked():
-            await self.follow()
+        await self.follow()
 
     async def __del__(self) -> None:
         await self._listener.stop()
@@ -130,11 +133,14 @@ class Replica:
     def _answer(self, requests: Sequence[RecommendRequest]) -> list[tuple[list[Answer], str]]:
         current = self._current  # of the whole batch
         answers = current.answer(requests)
-        self._metrics.observe("gru4rec_batch_sessions", sum(map(len, answers)))
-        for answer in (answer for group in answers for answer in group):
+        self._loop.call_soon_threadsafe(self._count, [answer for group in answers for answer in group])
+        return [(group, current.digest) for group in answers]
+
+    def _count(self, batch: Sequence[Answer]) -> None:
+        self._metrics.observe("gru4rec_batch_sessions", len(batch))
+        for answer in batch:
             self._metrics.add("gru4rec_sessions_total", source=answer.source)
             self._metrics.add("gru4rec_unknown_items_total", answer.unknown)
-        return [(group, current.digest) for group in answers]
 
     def _show_model(self, model: Recommender, is_served: bool) -> None:
         labels = (("digest", model.digest), ("folder", model.path.name))

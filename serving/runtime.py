@@ -11,11 +11,10 @@ from pathlib import Path
 
 import ray
 from ray import serve
-from ray._private import services
 
 from gru4rec.errors import ClusterError
 from gru4rec.files import first_line
-from serving.listener import LOOPBACK
+from serving.loopback import LOOPBACK, keep_ray_to_loopback
 from serving.replica import APPLICATION, make_application
 from serving.settings import Settings
 from serving.target import Target, write_target
@@ -47,16 +46,20 @@ def joined_ray(address: str | None, replicas: int | None, threads: int) -> Itera
 
 
 def start_private_ray(cpus: int) -> None:
-    """Start Ray on 127.0.0.1; what it reads from the environment is `serving.environment`."""
-    services.get_node_ip_address = lambda address=None: LOOPBACK
-    ray.init(
-        "local",
-        num_cpus=cpus,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _node_ip_address=LOOPBACK,
-    )
+    """Start Ray on 127.0.0.1; what it reads from the environment is `serving.environment`.
+
+    Raises
+    ------
+    ClusterError
+        When it does not start in time.
+    """
+    keep_ray_to_loopback()
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        ray.init("local", num_cpus=cpus, _node_ip_address=LOOPBACK, **quiet)
+    except Exception as error:  # Ray raises just that when its start takes more than half a minute
+        ray.shutdown()
+        raise ClusterError(f"Ray did not start: {first_line(error)}", "is the machine busy? try again") from error
 
 
 def join_cluster(address: str) -> None:
@@ -88,13 +91,23 @@ def deployed(settings: Settings, model: Path, digest: str) -> Iterator[None]:
     """
     write_target(Target(str(model), digest))
     serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING", "enable_access_log": False})
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
-        serve.run(make_application(settings), name=APPLICATION, route_prefix=None)
+        start_replicas(settings)
         yield
-    except RuntimeError as error:
-        raise ClusterError(
-            f"the replicas did not start: {first_line(error)}", "can all nodes read the model and listen on the port?"
-        ) from error
     finally:
         serve.delete(APPLICATION)
+
+
+def start_replicas(settings: Settings) -> None:
+    """Deploy the application, and wait for its replicas.
+
+    Raises
+    ------
+    ClusterError
+        When they do not start.
+    """
+    try:
+        serve.run(make_application(settings), name=APPLICATION, route_prefix=None)
+    except RuntimeError as error:
+        hint = "can all nodes read the model, and listen on the host and port?"
+        raise ClusterError(f"the replicas did not start: {first_line(error)}", hint) from error

@@ -19,6 +19,8 @@ class Settings:
     replicas : int
     threads : int
         Of torch, per replica; a replica takes as many CPUs.
+    own_ray : bool
+        Whether Ray runs for this server alone, on 127.0.0.1.
     token_digest : str, optional
         Of the token that requests must carry, see `serving.access`.
     limits : Limits
@@ -32,6 +34,7 @@ class Settings:
     port: int = 8000
     replicas: int = 1
     threads: int = 1
+    own_ray: bool = True
     token_digest: str | None = None
     limits: Limits = field(default_factory=Limits)
     batch_sessions: int = 64

@@ -8,10 +8,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 import gru4rec
-from gru4rec.data.sessions import Sessions
+from gru4rec.data.training_log import digest_sessions
 from gru4rec.errors import SearchError
 from gru4rec.files import atomic_file, read_text, shorten, unreadable_as
 from tuning.spec import SearchSpec, to_dict
@@ -33,7 +31,7 @@ def make_fingerprint(spec: SearchSpec, data: SearchData) -> dict[str, str]:
     for name in ("data", "logging"):
         content.pop(name, None)
     settings = {name: value for name, value in content.pop("search").items() if name not in MAY_CHANGE}
-    digests = {name: _digest_sessions(log) for name, log in vars(data).items() if log is not None}
+    digests = {name: digest_sessions(log) for name, log in vars(data).items() if log is not None}
     return {
         **{name: importlib.metadata.version(name) for name in PACKAGES},
         "code": _digest_code(),
@@ -74,12 +72,6 @@ def compare_fingerprint(folder: Path, fingerprint: dict[str, str]) -> None:
         )
 
 
-def _digest_sessions(sessions: Sessions) -> str:
-    ids = json.dumps(sessions.items.ids.tolist()).encode()
-    arrays = (sessions.item_index, sessions.offsets, sessions.times)
-    return _digest(ids, *(np.ascontiguousarray(array).data.cast("B") for array in arrays))
-
-
 def _digest_code() -> str:
     """Return the digest of the source that trials and sampler are made of."""
     root = Path(gru4rec.__file__).parents[1]
@@ -87,7 +79,7 @@ def _digest_code() -> str:
     return _digest(*(path.read_bytes() for path in files))
 
 
-def _digest(*parts: bytes | memoryview) -> str:
+def _digest(*parts: bytes) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
         digest.update(part)

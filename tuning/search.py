@@ -18,7 +18,6 @@ from gru4rec.data.sessions import sample_sessions
 from gru4rec.errors import DataError, SearchError, StorageError
 from gru4rec.fitting import align_validation
 from gru4rec.metrics import metric_keys
-from gru4rec.model_folder import save_model
 from tuning.budget import ALL_TRIALS, INTERRUPTED, TERMINATED, Budget
 from tuning.checkpoints import Checkpoints
 from tuning.confirm import confirm_trials
@@ -38,7 +37,7 @@ from tuning.spec import COSTS, SearchSpec
 from tuning.sweeper import Sweeper
 from tuning.tracking import Tracking
 from tuning.trainable import GRU4RecTrainable, TrialTask
-from tuning.winner import train_on_ray, train_trial
+from tuning.winner import save_trial, train_on_ray, train_trial
 
 
 def tune(
@@ -180,7 +179,7 @@ def search_into(
             write_report(result)
             train = train_trial if place.address is None else train_on_ray
             model = train(result, result.best, data, say, checkpoints)
-            tracking.model = save_model(model, path / BEST, overwrite=True)
+            tracking.model = save_trial(model, path / BEST, result, result.best, overwrite=True)
     if tracking.notes:
         result = dataclasses.replace(result, notes=tracking.notes)
         write_result(result)

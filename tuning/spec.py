@@ -47,6 +47,8 @@ class DataSpec:
     test : Path or str, optional
         Looked at once, by the winner.
     log_format : LogFormat
+    licence : str, optional
+        Of the logs, for the winner's model card.
     """
 
     train: Path | str
@@ -54,6 +56,7 @@ class DataSpec:
     train_full: Path | str | None = None
     test: Path | str | None = None
     log_format: LogFormat = field(default_factory=LogFormat)
+    licence: str | None = None
 
     def logs(self) -> dict[str, Path | str]:
         """Return the logs that are named, by the part they play."""
@@ -278,6 +281,8 @@ def to_dict(spec: SearchSpec) -> dict[str, Any]:
     if spec.data is not None:
         content["data"] = {name: str(path) for name, path in spec.data.logs().items()}
         content["data"] |= dataclasses.asdict(spec.data.log_format)
+        if spec.data.licence is not None:
+            content["data"]["licence"] = spec.data.licence
     content["search"] = {name: value for name in SEARCH if (value := getattr(spec, name)) not in (None, ())}
     content["stopping"] = {
         **dataclasses.asdict(spec.criterion),
@@ -292,6 +297,7 @@ def to_dict(spec: SearchSpec) -> dict[str, Any]:
 def _parse_data(section: Section, folder: Path) -> DataSpec | None:
     paths = {name: section.text(name, None) for name in LOGS}
     columns = {name: section.text(name, default) for name, default in dataclasses.asdict(LogFormat()).items()}
+    licence = section.text("licence", None)
     section.reject_unknown()
     if not section.values:
         return None
@@ -306,4 +312,4 @@ def _parse_data(section: Section, folder: Path) -> DataSpec | None:
     if not (paths["train"] and paths["validation"]):
         return None
     places = {name: path if is_uri(path) else folder / path for name, path in paths.items() if path}
-    return DataSpec(log_format=log_format, **places)
+    return DataSpec(log_format=log_format, licence=licence, **places)

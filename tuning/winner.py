@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import ray
 
 from gru4rec.baselines import BASELINES
@@ -23,6 +25,7 @@ from tuning.confirm import RETRIES
 from tuning.progress import TrialRecord
 from tuning.result import CHECKPOINTS, SearchResult
 from tuning.search_data import SearchData
+from tuning.spec import render_spec
 from tuning.trainable import identity
 
 
@@ -35,7 +38,19 @@ def export_trial(
 ) -> Path:
     """Train a trial's configuration as `train_trial` does, and write its model folder."""
     checkpoints = Checkpoints(str(result.path / CHECKPOINTS))
-    return save_model(train_trial(result, trial, data, say, checkpoints), out)
+    return save_trial(train_trial(result, trial, data, say, checkpoints), out, result, trial)
+
+
+def save_trial(model: Model, out: Path, result: SearchResult, trial: TrialRecord, *, overwrite: bool = False) -> Path:
+    """Write the model folder of a trial, with what is to be told of its search.
+
+    Raises
+    ------
+    ModelFolderError
+        When `out` exists and `overwrite` is false.
+    """
+    write = partial(_write_search, result, trial)
+    return save_model(model, out, overwrite=overwrite, parts={"search": write})
 
 
 def train_trial(
@@ -71,7 +86,7 @@ def train_trial(
         else:
             say(f"training trial {trial.number} for {trial.best_epoch} epochs on {train.num_events:,} events")
             fit_trainer(trainer, trial.best_epoch)
-        model = Model(trainer.network, train.items)
+        model = Model.of_log(trainer.network, train, spec.data.licence if spec.data else None)
         return dataclasses.replace(model, metrics=_figures(result, trial, model, data))
 
 
@@ -88,6 +103,33 @@ def train_on_ray(
     remote = ray.remote(num_cpus=spec.cpus_per_trial, num_gpus=spec.gpus_per_trial, max_retries=RETRIES)(train_trial)
     model: Model = ray.get(remote.remote(result, trial, data, checkpoints=checkpoints))
     return model
+
+
+def _write_search(result: SearchResult, trial: TrialRecord, folder: Path) -> None:
+    """Write a search's settings, without where its logs are, its leaderboard, and the curve of a trial."""
+    spec = dataclasses.replace(result.spec, data=None)
+    (folder / "search.toml").write_text(render_spec(spec), encoding="utf-8")
+    rows = [
+        {
+            "rank": rank,
+            "trial": record.number,
+            "state": record.state,
+            "epochs": record.epochs,
+            "best_epoch": record.best_epoch,
+            **record.metrics,
+            "validated_on": record.validated_on,
+            **record.costs,
+            "seconds": record.seconds,
+            "seed": record.seed,
+            **record.hyperparameters,
+        }
+        for rank, record in enumerate(result.leaderboard(), start=1)
+    ]
+    pd.DataFrame(rows).to_csv(folder / "leaderboard.csv", index=False)
+    curves = result.epochs()
+    if len(curves):
+        curve = curves[curves["trial"] == trial.number].drop(columns="node", errors="ignore")  # a machine's name
+        curve.to_csv(folder / "curve.csv", index=False)
 
 
 def _figures(result: SearchResult, trial: TrialRecord, model: Model, data: SearchData) -> dict[str, Any]:

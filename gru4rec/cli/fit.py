@@ -33,6 +33,7 @@ DEFAULT_EPOCHS = 10
 )
 @click.option("--patience", type=int, help="Stop after this many epochs without improvement.")
 @click.option("--seed", default=0, show_default=True)
+@click.option("--data-licence", metavar="TEXT", help="Licence of TRAIN, for the model card.")
 @threads_option
 @device_option
 @log_format_options
@@ -49,6 +50,7 @@ def fit(
     metric: str,
     patience: int | None,
     seed: int,
+    data_licence: str | None,
     device: str,
     log_format: LogFormat,
     as_json: bool,
@@ -91,7 +93,7 @@ def fit(
     )
     best = {key: value for key, value in result.epochs[result.best_epoch - 1].items() if "@" in key}
     metrics = {"seed": seed, "epoch": result.best_epoch, "validation": best}
-    save_model(Model(trainer.network, sessions.items, metrics), out)
+    save_model(Model.of_log(trainer.network, sessions, data_licence, metrics=metrics), out)
     if as_json:
         print_json({"model": str(out), "best_epoch": result.best_epoch, "epochs": result.epochs})
     else:

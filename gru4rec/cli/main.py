@@ -15,6 +15,8 @@ BUILT_IN = {
     "fit": "gru4rec.cli.fit:fit",
     "evaluate": "gru4rec.cli.evaluate:evaluate",
     "recommend": "gru4rec.cli.recommend:recommend",
+    "inspect": "gru4rec.cli.inspect:inspect",
+    "verify": "gru4rec.cli.verify:verify",
     "convert": "gru4rec.cli.convert:convert",
 }
 INTERRUPTED = 130
@@ -62,7 +64,8 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
-        extra = {"ray": "tune", "optuna": "tune"}.get((error.name or "").split(".")[0])
+        is_serve = "serve" in (sys.argv[1:] if arguments is None else arguments)[:1]
+        extra = "serve" if is_serve else {"ray": "tune", "optuna": "tune"}.get((error.name or "").split(".")[0])
         if extra is None:
             raise
         click.echo(f"error: this command needs {error.name}; hint: pip install 'gru4rec-tune[{extra}]'", err=True)

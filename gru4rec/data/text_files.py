@@ -21,6 +21,7 @@ from gru4rec.files import check_expansion, shorten
 
 COMPRESSED = (".gz", ".bz2", ".zst")
 BLOCK_BYTES = 2**22
+NULL_VALUES = ("", "nan", "NaN")
 
 
 def read_header(path: Path, delimiter: str) -> list[str]:
@@ -53,7 +54,7 @@ def text_batches(path: Path, delimiter: str, columns: list[str]) -> Iterator[lis
     *encoded, plain = columns
     types = dict.fromkeys(encoded, pa.dictionary(pa.int32(), pa.string())) | {plain: pa.string()}
     conversion = pa.csv.ConvertOptions(
-        include_columns=columns, column_types=types, null_values=["", "nan", "NaN"], strings_can_be_null=True
+        include_columns=columns, column_types=types, null_values=list(NULL_VALUES), strings_can_be_null=True
     )
     blocks = pa.csv.ReadOptions(block_size=BLOCK_BYTES)
     parsing = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)

@@ -26,7 +26,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from gru4rec.errors import DataError, ParameterError
 from gru4rec.estimator import GRU4RecCrossEntropy, GRU4RecNegSampling
 from gru4rec.model import Model
-from gru4rec.model_folder import DIGESTS, FILES, load_model
+from gru4rec.model_folder import DIGESTS, FILES, PARTS, load_model
 from gru4rec.stopping import StoppingCriterion
 
 ROOT = Path(__file__).parents[2]
@@ -691,7 +691,7 @@ def test_save_uses_no_pickle(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "load", refuse)
     trained.save()
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {path.name for path in files} == {*FILES, DIGESTS}
+    assert {path.name for path in files} == {*FILES, DIGESTS, *PARTS["examples"]}
     for path in files:
         assert not path.read_bytes().startswith((b"\x80", b"PK"))  # pickle, and torch's archive of one
     GRU4RecNegSampling(device="cpu").load(trained.filename)

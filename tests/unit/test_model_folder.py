@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tracemalloc
 from contextlib import contextmanager
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -24,9 +25,14 @@ from safetensors.torch import load_file, save_file
 
 from gru4rec import model_folder, sealed_folder
 from gru4rec.errors import GRU4RecError, ModelFolderError
+from gru4rec.model import Model
 from gru4rec.model_folder import load_model, save_model
 
-CONTENTS = ["README.md", "SHA256SUMS", "config.json", "items.parquet", "metrics.json", "weights.safetensors"]
+EXAMPLES = ["examples/expected.csv", "examples/input.csv"]
+CONTENTS = [
+    "README.md", "SHA256SUMS", "config.json", *EXAMPLES, "items.parquet", "metrics.json", "weights.safetensors",
+]  # fmt: skip
+ROOT = Path(__file__).parents[2]
 METRICS = {"seed": 3, "epoch": 2, "validation": {"recall@20": 0.625, "mrr@20": 0.1}}
 IDS = {"int": [30, -10, 2**40, 20], "text": ["007", "7", "ä", "x,y"]}
 
@@ -51,6 +57,15 @@ def folder(saved, tmp_path):
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+def files(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def items_of(ids):
+    """Return the content of items.parquet with these ids."""
+    return pa.table({"item_id": ids, "index": range(len(ids)), "support": pa.nulls(len(ids), pa.int64())})
 
 
 def digest(path):
@@ -119,28 +134,31 @@ def test_weights_lie_where_torch_puts_its_own(saved):
 
 
 def test_files(saved):
-    assert names(saved) == CONTENTS
+    assert files(saved) == CONTENTS
     assert names(saved.parent) == ["model"]
 
 
 def test_no_file_is_a_pickle(saved):
-    for path in saved.iterdir():
+    for path in (saved / name for name in CONTENTS):
         assert not path.read_bytes().startswith((b"\x80", b"PK")), path.name  # a pickle, and torch.save's archive
 
 
 def test_all_files_have_the_same_permissions(saved):
-    assert len({path.stat().st_mode for path in saved.iterdir()}) == 1
+    assert len({(saved / name).stat().st_mode for name in CONTENTS}) == 1
 
 
 def test_config(saved, model):
     config = json.loads((saved / "config.json").read_text())
-    assert (config["format_version"], config["num_items"]) == (1, 4)
+    assert (config["format_version"], config["num_items"]) == (2, 4)
     assert config["hyperparameters"] == model.hyperparameters.to_dict()
     assert config["written_by"]["torch"] == torch.__version__
 
 
 def test_other_programs_can_open_the_rest(saved, model):
-    assert pd.read_parquet(saved / "items.parquet")["item_id"].tolist() == IDS["int"]
+    table = pd.read_parquet(saved / "items.parquet")
+    assert table["item_id"].tolist() == IDS["int"]
+    assert table["index"].tolist() == [0, 1, 2, 3]
+    assert table["support"].isna().all()
     assert json.loads((saved / "metrics.json").read_text()) == METRICS
     assert load_file(saved / "weights.safetensors").keys() == model.network.weights.keys()
 
@@ -148,7 +166,7 @@ def test_other_programs_can_open_the_rest(saved, model):
 def test_the_card_names_the_figures_and_hyperparameters(saved):
     card = (saved / "README.md").read_text()
     assert "scores 4 items" in card
-    assert '"recall@20": 0.625' in card
+    assert "| validation | 0.625 | 0.1 |" in card
     assert "| `hidden_size` | 4 |" in card
 
 
@@ -163,6 +181,106 @@ def test_digests_are_as_sha256sum_writes_them(saved):
 def test_sha256sum_accepts_the_folder(saved):
     checked = subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=saved, capture_output=True)
     assert checked.returncode == 0
+
+
+def test_config_follows_its_schema(saved, supported, tmp_path):
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads((ROOT / "docs/model-config.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for folder in (saved, save_model(supported, tmp_path / "model")):
+        jsonschema.validate(json.loads((folder / "config.json").read_text()), schema)
+    bad = json.loads((saved / "config.json").read_text()) | {"num_items": 0}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(bad, schema)
+
+
+# --- what is told of the training log --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def supported(make_model, make_sessions):
+    """A model that knows its training log: 20 four times, 30 twice, the others once."""
+    log = make_sessions([[20, 30, 20], [-10, 20], [2**40, 20, 30]])
+    return Model.of_log(make_model(log.items.ids).network, log, "CC0 | ours", metrics=METRICS)
+
+
+def test_support_and_the_training_log_come_back(supported, tmp_path, make_sessions):
+    loaded = load_model(save_model(supported, tmp_path / "model"))
+    support = dict(zip(loaded.items.ids.tolist(), loaded.support.tolist(), strict=True))
+    assert support == {20: 4, 30: 2, -10: 1, 2**40: 1}
+    log = loaded.training_log
+    assert (log.num_sessions, log.num_events, log.num_items, log.first_time, log.last_time) == (3, 8, 4, 0.0, 7.0)
+    assert log == supported.training_log
+    assert loaded.recommend(make_sessions([[99]]), 2).table["item"].tolist() == [20, 30]
+    card = (tmp_path / "model/README.md").read_text()
+    assert "| events | 8 |" in card
+    assert "CC0 \\| ours" in card
+    assert "gets the most frequent items" in card
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"support": [1, None, 1, 1]}, "support must be known of all items or of none"),
+        ({"support": [1, -1, 1, 1]}, "support must be known of all items or of none"),
+        ({"support": ["a", "b", "c", "d"]}, "support must hold whole numbers, got string"),
+        ({"index": [0, 1, 3, 2]}, "index must count the rows from 0"),
+    ],
+    ids=str,
+)
+def test_items_that_do_not_fit_are_named(folder, change, problem):
+    table = {**items_of(IDS["int"]).to_pydict(), **change}
+    pa.parquet.write_table(pa.table(table), folder / "items.parquet")
+    seal(folder)
+    assert problem in message_of(folder)
+
+
+LOG = {
+    "num_sessions": 1, "num_events": 1, "num_items": 1, "first_time": 0.0, "last_time": 1.0, "fingerprint": "f",
+    "licence": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"more": 1}, "unknown key 'more'; known: format_version, "),
+        ({"protocol": 3}, "protocol must be an object, got 3"),
+        ({"unknown_items": None}, "unknown_items must be an object, got None"),
+        ({"training_log": {"num_events": 1}}, "training_log must have fingerprint, first_time, last_time, licence, "),
+        ({"training_log": {**LOG, "num_events": 0}}, "num_events must be a whole number >= 1, got 0"),
+        ({"training_log": {**LOG, "last_time": "x"}}, "training_log must have times that are numbers, and text, got"),
+        ({"training_log": {**LOG, "licence": 3}}, "training_log must have times that are numbers, and text, got"),
+    ],
+    ids=str,
+)
+def test_a_config_of_another_form_is_refused(folder, change, problem):
+    change_config(folder, lambda config: config.update(change))
+    assert problem in message_of(folder)
+
+
+# --- version 1 -------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_version_1_is_read(make_sessions):
+    """Recorded before version 2 was written: the fixture and these rows, by `recommend` of that time."""
+    model = load_model(ROOT / "tests/golden/model_folder_v1")
+    assert model.items.ids.tolist() == ["a", "b", "c", "d", "e", "f", "g", "h", "7", "007"]
+    assert (model.hyperparameters.loss_fn, model.hyperparameters.hidden_size) == ("bpr-max", 4)
+    assert (model.support, model.training_log, model.metrics["epoch"]) == (None, None, 2)
+    table = model.recommend(make_sessions([["a", "7"], ["007"], ["z"]]), 3).table
+    assert table["item"].tolist() == ["b", "a", "e", "b", "a", "g"]
+    wanted = [1.534316, 0.901098, 0.235191, 1.627341, 1.241095, 0.899844]
+    assert table["score"].tolist() == pytest.approx(wanted, abs=2e-6)
+
+
+def test_a_folder_of_version_1_becomes_one_of_version_2(tmp_path):
+    old = load_model(ROOT / "tests/golden/model_folder_v1")
+    saved = save_model(old, tmp_path / "model")
+    assert files(saved) == CONTENTS
+    again = load_model(saved)
+    assert (again.support, again.metrics, again.hyperparameters) == (None, old.metrics, old.hyperparameters)
+    assert all(torch.equal(weight, old.network.weights[name]) for name, weight in again.network.weights.items())
 
 
 # --- saving ----------------------------------------------------------------------------------------------------------
@@ -181,7 +299,7 @@ def test_an_existing_path_is_refused(tmp_path, model, kind):
 def test_overwriting_replaces_the_whole_folder(folder, make_model):
     (folder / "stale").touch()
     save_model(make_model([1, 2, 3]), folder, overwrite=True)
-    assert names(folder) == CONTENTS
+    assert files(folder) == CONTENTS
     assert load_model(folder).items.ids.tolist() == [1, 2, 3]
     assert names(folder.parent) == ["model"]
 
@@ -269,7 +387,7 @@ def test_what_is_no_folder_is_named(tmp_path, kind):
         path.touch()
     message = message_of(path)
     assert message.startswith(f"{path} is not a model folder; hint: it should hold ")
-    assert all(name in message for name in CONTENTS)
+    assert all(name in message for name in CONTENTS if name not in EXAMPLES)
 
 
 # --- folders whose digests are right and whose content is not --------------------------------------------------------
@@ -282,11 +400,11 @@ def change_config(folder, change):
     seal(folder)
 
 
-@pytest.mark.parametrize("version", [2, 0, "1", None])
+@pytest.mark.parametrize("version", [3, 0, "1", None])
 def test_an_unknown_format_version_is_named(folder, version):
     change_config(folder, lambda config: config.update(format_version=version))
     assert message_of(folder) == (
-        f"{folder} has format version {version!r}, this program reads 1; "
+        f"{folder} has format version {version!r}, this program reads 1 to 2; "
         "hint: use the version of gru4rec-tune that wrote it"
     )
 
@@ -294,8 +412,9 @@ def test_an_unknown_format_version_is_named(folder, version):
 @pytest.mark.parametrize(
     ("key", "problem"),
     [
-        ("format_version", "has format version None, this program reads 1"),
+        ("format_version", "has format version None, this program reads 1 to 2"),
         ("hyperparameters", "hyperparameters must be an object, got None"),
+        ("written_by", "written_by must be an object, got None"),
         ("num_items", "num_items must be a whole number >= 1, got None"),
         ("num_columns", "num_columns must be a whole number >= 1 or None, got None"),
     ],
@@ -354,7 +473,7 @@ def test_weights_that_do_not_fit_are_named(folder, change, message):
 
 @pytest.mark.parametrize("ids", [[1, 2, 3], [1, 2, 3, 4, 5]], ids=len)
 def test_another_number_of_items_is_found(folder, ids):
-    pa.parquet.write_table(pa.table({"item_id": ids}), folder / "items.parquet")
+    pa.parquet.write_table(items_of(ids), folder / "items.parquet")
     seal(folder)
     assert f"items.parquet has {len(ids)} rows, expected 4" in message_of(folder)
 
@@ -394,11 +513,12 @@ def test_digests_of_files_elsewhere_are_refused(folder, name):
     assert f"SHA256SUMS names {name!r}, expected config.json, " in message_of(folder)
 
 
-@pytest.mark.parametrize("target", ["../outside", "absolute"])
+@pytest.mark.parametrize("target", ["relative", "absolute"])
 @pytest.mark.parametrize("name", CONTENTS)
 def test_a_link_out_of_the_folder_is_refused(folder, name, target):
     outside = shutil.move(folder / name, folder.parent / "outside")
-    (folder / name).symlink_to(outside if target == "absolute" else target)
+    up = "../" * len(Path(name).parts)
+    (folder / name).symlink_to(outside if target == "absolute" else f"{up}outside")
     assert f"{name} is a link out of its folder; hint: copy the folder with its links followed" in message_of(folder)
 
 
@@ -488,7 +608,7 @@ def test_a_huge_text_is_not_read(folder, name):
     ids=["rows", "long text", "repeated text"],
 )
 def test_a_bomb_of_items_is_refused(folder, ids):
-    pa.parquet.write_table(pa.table({"item_id": ids}), folder / "items.parquet", compression="zstd")
+    pa.parquet.write_table(items_of(ids), folder / "items.parquet", compression="zstd")
     change_config(folder, lambda config: config.update(num_items=len(ids)))
     message = refusal_of(folder)
     assert "items.parquet has" in message
@@ -496,7 +616,7 @@ def test_a_bomb_of_items_is_refused(folder, ids):
 
 
 def test_a_bomb_beside_the_items_is_not_read(folder):
-    table = pa.table({"item_id": IDS["int"], "more": ["x" * 10**8, "", "", ""]})
+    table = items_of(IDS["int"]).append_column("more", [["x" * 10**8, "", "", ""]])
     pa.parquet.write_table(table, folder / "items.parquet", compression="zstd")
     seal(folder)
     with little_memory(), pytest.raises(AssertionError, match="weights are read"):  # which come last
@@ -565,7 +685,7 @@ def test_weights_of_another_type_are_named(folder):
     ids=["twice", "missing", "numbers", "lists"],
 )
 def test_items_that_cannot_be_told_apart_are_refused(folder, ids, problem):
-    pa.parquet.write_table(pa.table({"item_id": ids}), folder / "items.parquet")
+    pa.parquet.write_table(items_of(ids), folder / "items.parquet")
     seal(folder)
     assert problem in message_of(folder)
 
@@ -573,6 +693,6 @@ def test_items_that_cannot_be_told_apart_are_refused(folder, ids, problem):
 def test_an_item_id_repeated_by_a_short_code_does_not_fill_the_memory(folder):
     count = 10_000
     ids = pa.DictionaryArray.from_arrays(np.zeros(count, dtype=np.int32), ["x" * 2**20])  # 10 GB, written out
-    pa.parquet.write_table(pa.table({"item_id": ids}), folder / "items.parquet", compression="zstd", store_schema=False)
+    pa.parquet.write_table(items_of(ids), folder / "items.parquet", compression="zstd", store_schema=False)
     change_config(folder, lambda config: config.update(num_items=count))
     assert re.search(r"items\.parquet has [\d,]+ bytes and holds more than 200 times as much", message_of(folder))
