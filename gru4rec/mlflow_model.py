@@ -42,7 +42,8 @@ class SessionRecommender:
         Returns
         -------
         DataFrame
-            Columns session, rank (from 1), item, score. Sessions without a known item have no row.
+            Columns session, rank (from 1), item, score and source, which is 'model', or 'popular' for sessions
+            without a known item.
 
         Raises
         ------
@@ -97,11 +98,18 @@ def _signature(items: ItemVocabulary) -> Any:
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import AnyType
 
+    anything = AnyType()  # ids of sessions, and times, are of any kind that logs have
     item = "string" if items.ids.dtype == object else "long"
     return ModelSignature(
-        Schema([ColSpec(AnyType(), SESSION), ColSpec(item, ITEM), ColSpec(AnyType(), TIME, required=False)]),
+        Schema([ColSpec(anything, SESSION), ColSpec(item, ITEM), ColSpec(anything, TIME, required=False)]),
         Schema(
-            [ColSpec(AnyType(), "session"), ColSpec("long", "rank"), ColSpec(item, "item"), ColSpec("float", "score")]
+            [
+                ColSpec(anything, "session"),
+                ColSpec("long", "rank"),
+                ColSpec(item, "item"),
+                ColSpec("float", "score"),
+                ColSpec("string", "source"),
+            ]
         ),
         ParamSchema([ParamSpec("k", "long", K), ParamSpec("exclude_seen", "boolean", False)]),
     )

@@ -90,7 +90,7 @@ def test_the_command_line_of_mlflow_predicts(shown, tmp_path):
 def test_no_pickle_is_in_it(shown, tmp_path):
     folder = save_mlflow_model(shown.path / "best", tmp_path / "model")
     kinds = {path.suffix for path in folder.rglob("*") if path.is_file() and "code" not in path.parts}
-    assert kinds <= {"", ".json", ".yaml", ".txt", ".md", ".parquet", ".safetensors"}
+    assert kinds <= {"", ".json", ".ndjson", ".toml", ".csv", ".yaml", ".txt", ".md", ".parquet", ".safetensors"}
 
 
 def test_what_is_there_is_not_overwritten(shown, tmp_path):
