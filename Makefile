@@ -4,8 +4,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 COMPAT_BIN := .venv-compat/bin
 COMPAT_READY := .venv-compat/.ready
+TRACKING_BIN := .venv-tracking/bin
+TRACKING_READY := .venv-tracking/.ready
 
-.PHONY: demo test test-compat test-faults test-fuzz test-slurm lint types bench bench-search bench-scale bench-peers bench-accuracy docs clean
+.PHONY: demo test test-compat test-tracking test-faults test-fuzz test-slurm lint types bench bench-search bench-scale bench-peers bench-accuracy docs clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -20,6 +22,13 @@ $(COMPAT_READY): requirements-compat.lock pyproject.toml
 	$(COMPAT_BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(COMPAT_READY)
 
+# MLflow, wandb and TensorBoard are a GB that nothing else needs.
+$(TRACKING_READY): requirements-tracking.lock pyproject.toml
+	$(PYTHON) -m venv .venv-tracking
+	$(TRACKING_BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-tracking.lock
+	$(TRACKING_BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $(TRACKING_READY)
+
 demo: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" examples/demo.sh $(if $(DATA),"$(DATA)") $(ARGS)
 
@@ -28,6 +37,9 @@ test: $(READY)
 
 test-compat: $(COMPAT_READY)
 	$(COMPAT_BIN)/python -m pytest tests/compat
+
+test-tracking: $(TRACKING_READY)
+	$(TRACKING_BIN)/python -m pytest tests/tracking
 
 # Searches killed at random, one of thousands of trials, and ones that lose a worker, the head or the storage; most of an
 # hour, as root for the last.
@@ -84,4 +96,4 @@ docs: $(READY)
 	$(BIN)/python docs/build.py
 
 clean:
-	rm -rf .venv .venv-compat .venv-peers demo-output docs/api fuzz-findings
+	rm -rf .venv .venv-compat .venv-tracking .venv-peers demo-output docs/api fuzz-findings

@@ -61,11 +61,13 @@ def tune() -> None:
 def check(spec: Path, official_space: Path | None, estimate: bool, as_json: bool) -> None:
     """Check the file SPEC (search.toml) and its logs, print it as resolved, and estimate what it will cost."""
     from tuning.estimate import estimate_cost
+    from tuning.logging_spec import check_packages
     from tuning.search import make_task
     from tuning.search_data import read_data
     from tuning.spec import read_spec, render_spec, to_dict
 
     specification = read_spec(spec, official_space)
+    check_packages(specification.logging)
     task = make_task(specification, read_data(specification))
     cost = estimate_cost(specification, task) if estimate else None
     if as_json:

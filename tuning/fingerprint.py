@@ -28,7 +28,8 @@ MAY_CHANGE = (
 def make_fingerprint(spec: SearchSpec, data: SearchData) -> dict[str, str]:
     """Return what a search's numbers depend on: versions, our code, the search's settings, and its logs."""
     content = to_dict(spec)
-    content.pop("data", None)
+    for name in ("data", "logging"):
+        content.pop(name, None)
     settings = {name: value for name, value in content.pop("search").items() if name not in MAY_CHANGE}
     digests = {name: digest_sessions(log) for name, log in vars(data).items() if log is not None}
     return {

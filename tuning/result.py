@@ -6,9 +6,10 @@ trials.ndjson    what was tried and what failed, written while it runs
 epochs.ndjson    one line per epoch of each trial, written while it runs
 fingerprint.json what a search that goes on must find unchanged
 trials.parquet   one row per trial
-search.json      how the search ended, and what confirming the best trials brought
+search.json      how the search ended, what confirming the best trials brought, and notes
 report.html      what was found and how, for people; see `tuning.report`
 best/            the model folder of the winner
+tracking.json    the search's id in other tools; what they show is in tensorboard/, wandb/ and where [logging] says
 checkpoints/     of trials that have not ended; with refit = false also that of each trial's best epoch
 errors/          tracebacks of trials that failed
 ray.log          Ray's messages
@@ -67,6 +68,8 @@ class SearchResult:
         From the start of the trials to their end.
     confirmed : list of Confirmation
         The best trials with other seeds, when that was asked for.
+    notes : list of str
+        What went wrong beside the search itself.
     """
 
     path: Path
@@ -75,6 +78,7 @@ class SearchResult:
     ended: str = ALL_TRIALS
     elapsed_s: float = 0.0
     confirmed: list[Confirmation] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def best(self) -> TrialRecord:
@@ -231,6 +235,7 @@ def write_result(result: SearchResult) -> None:
         "elapsed_s": round(result.elapsed_s, 3),
         "epochs": sum(record.epochs for record in result.trials),
         "confirmed": [dataclasses.asdict(found) for found in result.confirmed],
+        "notes": result.notes,
     }
     with atomic_file(result.path / SEARCH) as temporary:
         temporary.write_text(json.dumps(outcome, indent=2) + "\n", encoding="utf-8")
@@ -268,8 +273,8 @@ def load_result(path: str | Path) -> SearchResult:
     with unreadable_as(SearchError, path / TRIALS):
         trials = [_record(row, spec) for row in read_table(path / TRIALS).to_pylist()]
     with unreadable_as(SearchError, path / SEARCH):
-        ended, elapsed_s, confirmed = _outcome(json.loads(read_text(path / SEARCH)), spec)
-    return SearchResult(path, spec, trials, ended, elapsed_s, confirmed)
+        ended, elapsed_s, confirmed, notes = _outcome(json.loads(read_text(path / SEARCH)), spec)
+    return SearchResult(path, spec, trials, ended, elapsed_s, confirmed, notes)
 
 
 def _record(row: Mapping[str, Any], spec: SearchSpec) -> TrialRecord:
@@ -298,12 +303,15 @@ def _record(row: Mapping[str, Any], spec: SearchSpec) -> TrialRecord:
     return record
 
 
-def _outcome(content: Any, spec: SearchSpec) -> tuple[str, float, list[Confirmation]]:
+def _outcome(content: Any, spec: SearchSpec) -> tuple[str, float, list[Confirmation], list[str]]:
     """Return what search.json says; raise ValueError when it says something else."""
     ended, elapsed_s, confirmed = (_object(content).get(name) for name in ("ended", "elapsed_s", "confirmed"))
     if not (isinstance(ended, str) and is_number(elapsed_s) and isinstance(confirmed, list)):
         raise ValueError("ended must be text, elapsed_s a number and confirmed a list")
-    return ended, float(elapsed_s), [_confirmation(_object(found), spec.criterion.metric) for found in confirmed]
+    notes = content.get("notes", [])
+    if not (isinstance(notes, list) and all(isinstance(note, str) for note in notes)):
+        raise ValueError(f"notes must be a list of texts, got {notes!r}")
+    return ended, float(elapsed_s), [_confirmation(_object(found), spec.criterion.metric) for found in confirmed], notes
 
 
 def _confirmation(found: dict[str, Any], metric: str) -> Confirmation:

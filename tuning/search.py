@@ -23,6 +23,7 @@ from tuning.checkpoints import Checkpoints
 from tuning.confirm import confirm_trials
 from tuning.fingerprint import compare_fingerprint, make_fingerprint, write_fingerprint
 from tuning.journal import Journal, PastTrial, read_journal, repair_journal
+from tuning.logging_spec import check_packages
 from tuning.progress import Progress, SearchLog
 from tuning.ray_runtime import THIS_MACHINE, Place, Slots, ray_for
 from tuning.report import write_report
@@ -34,6 +35,7 @@ from tuning.shared_storage import check_shared
 from tuning.signals import Terminated, ended_by_sigterm
 from tuning.spec import COSTS, SearchSpec
 from tuning.sweeper import Sweeper
+from tuning.tracking import Tracking
 from tuning.trainable import GRU4RecTrainable, TrialTask
 from tuning.winner import save_trial, train_on_ray, train_trial
 
@@ -156,6 +158,7 @@ def search_into(
 ) -> SearchResult:
     """Run a search in the result folder `path`, which is made and held; as `tune` does, or `resume` with a `past`."""
     say = on_stage or (lambda _: None)
+    check_packages(spec.logging)
     say("starting Ray" if place.address is None else f"joining the cluster at {place.address}")
     with ray_for(spec, place) as slots, ended_by_sigterm():
         checkpoints = Checkpoints(
@@ -165,18 +168,23 @@ def search_into(
             check_shared(checkpoints.location)
         ended = sum(not trial.running for trial in past)
         say(f"searching: {spec.trials} trials{f', {ended} of them done' if ended else ''}, {slots.now()} at a time")
-        result = run_trials(spec, task, path, slots, checkpoints, past, on_progress, say)
-        if result.ended != INTERRUPTED and spec.confirmed is not None:
-            count, seeds = spec.confirmed
-            best = [trial for trial in result.leaderboard()[:count] if trial.best_epoch > 0]
-            result = dataclasses.replace(result, confirmed=confirm_trials(spec, task, best, seeds, say))
-            write_result(result)
-        train = train_trial if place.address is None else train_on_ray
-        try:
-            model = train(result, result.best, data, say, checkpoints)
-            save_trial(model, path / BEST, result, result.best, overwrite=True)
-        finally:
-            write_report(result)
+        with Tracking(path, spec, task.train.num_items, say) as tracking:
+            result = run_trials(spec, task, path, slots, checkpoints, past, on_progress, say)
+            tracking.ended = result.ended
+            if result.ended != INTERRUPTED and spec.confirmed is not None:
+                count, seeds = spec.confirmed
+                best = [trial for trial in result.leaderboard()[:count] if trial.best_epoch > 0]
+                result = dataclasses.replace(result, confirmed=confirm_trials(spec, task, best, seeds, say))
+                write_result(result)
+            train = train_trial if place.address is None else train_on_ray
+            try:
+                model = train(result, result.best, data, say, checkpoints)
+                tracking.model = save_trial(model, path / BEST, result, result.best, overwrite=True)
+            finally:
+                write_report(result)
+    if tracking.notes:
+        result = dataclasses.replace(result, notes=tracking.notes)
+        write_result(result)
     return result
 
 
@@ -305,6 +313,7 @@ def _run_config(folder: str, callbacks: list[ray_tune.Callback], stop: ray_tune.
         stop=stop,
         checkpoint_config=ray_tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
         failure_config=ray_tune.FailureConfig(max_failures=0),
+        progress_reporter=ray_tune.CLIReporter(),  # the one for notebooks clears what the cell has shown
         verbose=0,
     )
 

@@ -76,7 +76,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
         return trial.config
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        self.running[trial_id].add(result, self._objectives)
+        self.running[trial_id].reports.add(result, self._objectives)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         trial = self.running.pop(trial_id, None)
@@ -85,12 +85,12 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
         if error:
             self._failed[trial.asked.number] = trial
             return
-        finite = bool(result) and trial.add(result or {}, self._objectives)
+        finite = bool(result) and trial.reports.add(result or {}, self._objectives)
         if finite and not self._spec.objectives:  # Optuna takes no intermediate values of several objectives
-            for epoch, value in trial.values.items():
+            for epoch, value in trial.reports.values.items():
                 trial.asked.report(value, epoch)
         if finite and result and self._ran_to_its_end(result):
-            self.study.tell(trial.asked, [result["best"], *trial.at_best])
+            self.study.tell(trial.asked, [trial.reports.best, *trial.reports.at_best])
         else:
             self.study.tell(trial.asked, state=TrialState.PRUNED)
 
@@ -144,22 +144,21 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
 
 
 @dataclass
-class RunningTrial:
-    """A trial that has not ended.
+class Reports:
+    """What a trial has reported.
 
     Parameters
     ----------
-    asked : optuna.Trial
-    config : dict
     values : dict of int to float
         The metric by epoch. An epoch that is reported twice counts once.
+    best : float
+        What the trial counts as its best so far.
     at_best : list of float
         The other objectives at the best epoch.
     """
 
-    asked: optuna.Trial
-    config: dict[str, Any]
     values: dict[int, float] = field(default_factory=dict)
+    best: float = -math.inf
     at_best: list[float] = field(default_factory=list)
 
     def add(self, result: dict[str, Any], objectives: list[str]) -> bool:
@@ -168,10 +167,27 @@ class RunningTrial:
         if not math.isfinite(value):
             return False
         if result["epoch"] not in self.values:
-            if value == result["best"] or not self.values:
+            self.best = result["best"]
+            if value == self.best or not self.values:
                 self.at_best = [result[name] for name in objectives[1:]]
             self.values[result["epoch"]] = value
         return True
+
+
+@dataclass
+class RunningTrial:
+    """A trial that has not ended.
+
+    Parameters
+    ----------
+    asked : optuna.Trial
+    config : dict
+    reports : Reports
+    """
+
+    asked: optuna.Trial
+    config: dict[str, Any]
+    reports: Reports = field(default_factory=Reports)
 
 
 class SeedPerTrial(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna has no types
@@ -247,19 +263,31 @@ def make_searcher(
 
     TPE models parameters that exist together jointly (`group`), so that those of one loss do not blur another's.
     """
+    sampler = SeedPerTrial(partial(_tpe, startup=max(1, min(STARTUP_TRIALS, spec.trials // 2))), spec.seed)
+    return OptunaSearcher(spec, make_study(spec, study_name, sampler=sampler), journal, past)
+
+
+def make_study(
+    spec: SearchSpec,
+    name: str,
+    storage: optuna.storages.BaseStorage | None = None,
+    sampler: optuna.samplers.BaseSampler | None = None,
+) -> optuna.Study:
+    """Return the study of a search: in memory, or the one of that name in a storage."""
     objectives = [spec.criterion.metric, *spec.objectives]
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # it announces each study
     try:
-        study = optuna.create_study(
-            sampler=SeedPerTrial(partial(_tpe, startup=max(1, min(STARTUP_TRIALS, spec.trials // 2))), spec.seed),
+        return optuna.create_study(
+            storage=storage,
+            sampler=sampler,
             pruner=optuna.pruners.NopPruner(),
-            study_name=study_name,
+            study_name=name,
             directions=["minimize" if name in COSTS else "maximize" for name in objectives],
+            load_if_exists=storage is not None,
         )
     finally:
         optuna.logging.set_verbosity(verbosity)
-    return OptunaSearcher(spec, study, journal, past)
 
 
 def _tpe(seed: int, startup: int) -> optuna.samplers.TPESampler:

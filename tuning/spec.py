@@ -18,6 +18,7 @@ from gru4rec.files import shorten
 from gru4rec.hyperparameters import Integer
 from gru4rec.metrics import parse_metric
 from gru4rec.stopping import StoppingRule
+from tuning.logging_spec import LoggingSpec, parse_logging, render_logging
 from tuning.sections import Section, check_no_problems, read_toml
 from tuning.space import Space, function_space
 from tuning.space_file import parse_space, render_space
@@ -110,6 +111,8 @@ class SearchSpec:
         Epochs from one checkpoint of a trial to the next: what is lost at most when its process dies.
     max_failures : int
         Times that a trial whose process dies is taken up again.
+    logging : LoggingSpec
+        Tools that show the search.
     """
 
     space: Space
@@ -132,6 +135,7 @@ class SearchSpec:
     refit: bool = True
     checkpoint_every: int = 1
     max_failures: int = 3
+    logging: LoggingSpec = field(default_factory=LoggingSpec)
 
     def __post_init__(self) -> None:
         if callable(self.space):
@@ -253,6 +257,7 @@ def parse_spec(content: Mapping[str, Any], source: str, folder: Path, try_out: b
     metric = stopping.text("metric", "recall@20")
     patience = stopping.number("max_iter_no_change", 3, Integer(1))
     min_improvement = stopping.amount("min_improvement", 0.0)
+    settings["logging"] = parse_logging(root.section("logging"))
     space = parse_space(root, folder, try_out)
     for section in (root, search, stopping):
         section.reject_unknown()
@@ -284,6 +289,8 @@ def to_dict(spec: SearchSpec) -> dict[str, Any]:
         "grace_period": spec.grace_period,
         "reduction_factor": spec.reduction_factor,
     }
+    if logging := render_logging(spec.logging):
+        content["logging"] = logging
     return content | render_space(spec.space)
 
 

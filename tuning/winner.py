@@ -22,6 +22,7 @@ from gru4rec.model_folder import save_model
 from gru4rec.training import Trainer
 from tuning.checkpoints import Checkpoints
 from tuning.confirm import RETRIES
+from tuning.logging_spec import LoggingSpec
 from tuning.progress import TrialRecord
 from tuning.result import CHECKPOINTS, SearchResult
 from tuning.search_data import SearchData
@@ -106,8 +107,8 @@ def train_on_ray(
 
 
 def _write_search(result: SearchResult, trial: TrialRecord, folder: Path) -> None:
-    """Write a search's settings, without where its logs are, its leaderboard, and the curve of a trial."""
-    spec = dataclasses.replace(result.spec, data=None)
+    """Write a search's settings, without places of the user's, its leaderboard, and the curve of a trial."""
+    spec = dataclasses.replace(result.spec, data=None, logging=LoggingSpec())
     (folder / "search.toml").write_text(render_spec(spec), encoding="utf-8")
     rows = [
         {

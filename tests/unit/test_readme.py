@@ -68,6 +68,7 @@ def test_the_demo_s_specification_is_valid():
     [
         ("requirements.lock", ["tune", "report", "onnx", "cluster", "dev"]),
         ("requirements-compat.lock", ["compat"]),
+        ("requirements-tracking.lock", ["tune", "report", "mlflow", "wandb", "tensorboard"]),
     ],
 )
 def test_locked_versions_are_within_the_declared_bounds(lock, extras):

@@ -1,0 +1,1 @@
+"""One module for each tool that shows searches; `tuning.tracking` tells them what happens."""
