@@ -19,8 +19,9 @@ def code_cells(notebook):
 
 
 def shown(cell, kind="text/plain"):
-    """Return what a cell shows of a kind, and what it prints."""
-    outputs = [output.get("data", {}).get(kind) or output.get("text") for output in cell.outputs]
+    """Return what a cell shows of a kind, and what it prints; not what libraries say on stderr."""
+    said = [output for output in cell.outputs if output.get("name") != "stderr"]
+    outputs = [output.get("data", {}).get(kind) or output.get("text") for output in said]
     return "\n".join(str(output) for output in outputs if output)
 
 
