@@ -263,7 +263,7 @@ PARAMETERS = (
     b"from collections import OrderedDict\ngru4rec_params = OrderedDict([\n('loss', 'bpr-max'), ('layers', [100]),\n"
     b"('learning_rate', 0.05), ('n_epochs', 10), ('constrained_embedding', True), ('elu_param', 0.5)])\n",
     b"gru4rec_params = {'loss': 'cross-entropy', 'logq': 1.0, 'embedding': 'layersize'}\n",
-    b"gru4rec_params = \\\r sorted([('loss', 'bpr-max')])\r\n",  # ends of lines of an older kind
+    b"gru4rec_params = \\\r{'loss': 'bpr-max'}\r\n",  # ends of lines of an older kind
 )
 
 

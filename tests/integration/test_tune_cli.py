@@ -117,7 +117,7 @@ def test_the_report_has_the_winner_s_test_figures_and_is_written_anew(run, call,
 
 def test_the_best_model_recommends(run, folder, call):
     output = call("recommend", run / "best", folder / "data/test.parquet", "--k", 2)
-    assert output.out.splitlines()[0] == "session,rank,item,score"
+    assert output.out.splitlines()[0] == "session,rank,item,score,source"
     assert output.out.splitlines()[1].split(",")[2].startswith("item-")
 
 
