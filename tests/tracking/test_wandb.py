@@ -39,7 +39,7 @@ def records(folder):
 
 
 def runs(shown):
-    """Return the run's record, its history by step, and its summary for each run's folder."""
+    """Return the run's record, its history by step, and its summary for each folder that has the record already."""
     for folder in sorted((shown.path / "wandb").glob("offline-run-*")):
         run, history, summary = None, {}, {}
         for record in records(folder):
@@ -53,7 +53,8 @@ def runs(shown):
             elif kind == "summary":
                 for item in record.summary.update:
                     summary["/".join([item.key, *item.nested_key]).strip("/")] = json.loads(item.value_json)
-        yield run, history, summary
+        if run is not None:
+            yield run, history, summary
 
 
 def test_each_trial_is_a_run_of_one_group(shown):
