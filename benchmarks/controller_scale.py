@@ -46,8 +46,8 @@ from tiny_trials import Holder
 
 from gru4rec.cli.output import note, print_table
 from tuning.presets import PRESETS
-from tuning.progress import SearchLog
 from tuning.schedule import make_scheduler
+from tuning.search_log import SearchLog
 from tuning.searcher import OptunaSearcher, make_searcher
 from tuning.spec import SearchSpec
 from tuning.terminal import captured_output

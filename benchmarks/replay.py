@@ -30,7 +30,7 @@ from curves import METRIC, Curve
 from virtual_actors import ReplayActorManager, VirtualClock, Worker
 
 from gru4rec.errors import DivergedError
-from tuning import progress, search
+from tuning import search, search_log
 from tuning.checkpoints import Checkpoints
 from tuning.ray_runtime import ENVIRONMENT
 from tuning.spec import SearchSpec
@@ -230,12 +230,12 @@ class _Notes:
         self._clock = clock
 
     def log_class(self) -> Any:
-        """Return a `progress.SearchLog` that also takes these notes."""
+        """Return a `search_log.SearchLog` that also takes these notes."""
         notes = self
 
-        class NotingLog(progress.SearchLog):
+        class NotingLog(search_log.SearchLog):
             def __reduce__(self) -> tuple[Any, ...]:
-                return progress.SearchLog, (self._spec, self._folder, self._journal)
+                return search_log.SearchLog, (self._spec, self._folder, self._journal)
 
             def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
                 super().on_trial_start(iteration, trials, trial, **info)

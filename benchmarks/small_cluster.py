@@ -34,10 +34,10 @@ from gru4rec.data.synthetic import generate_log
 from gru4rec.stopping import StoppingRule
 from tuning.checkpoints import Checkpoints
 from tuning.presets import PRESETS
-from tuning.progress import SearchLog
 from tuning.ray_runtime import ENVIRONMENT, Slots
 from tuning.search import make_task, run_trials
 from tuning.search_data import SearchData
+from tuning.search_log import SearchLog
 from tuning.spec import SearchSpec
 
 cloudpickle.register_pickle_by_value(tiny_trials)  # workers do not find this folder

@@ -24,12 +24,12 @@ from tuning.confirm import confirm_trials
 from tuning.fingerprint import compare_fingerprint, make_fingerprint, write_fingerprint
 from tuning.journal import Journal, PastTrial, read_journal, repair_journal
 from tuning.logging_spec import check_packages
-from tuning.progress import Progress, SearchLog
+from tuning.progress import Progress
 from tuning.ray_runtime import THIS_MACHINE, Place, Slots, ray_for
-from tuning.report import write_report
 from tuning.result import BEST, CHECKPOINTS, SearchResult, held, load_spec, result_folder, write_result, write_spec
 from tuning.schedule import make_scheduler
 from tuning.search_data import SearchData, read_data
+from tuning.search_log import SearchLog
 from tuning.searcher import SlotLimiter, make_searcher
 from tuning.shared_storage import check_shared
 from tuning.signals import Terminated, ended_by_sigterm
@@ -181,6 +181,8 @@ def search_into(
                 model = train(result, result.best, data, say, checkpoints)
                 tracking.model = save_trial(model, path / BEST, result, result.best, overwrite=True)
             finally:
+                from tuning.report import write_report  # imports scikit-learn, which takes a second
+
                 write_report(result)
     if tracking.notes:
         result = dataclasses.replace(result, notes=tracking.notes)

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from gru4rec.errors import StorageError
 from tuning.checkpoints import Checkpoints
-from tuning.progress import SearchLog
+from tuning.search_log import SearchLog
 
 SECONDS_BETWEEN_SWEEPS = 60.0
 

@@ -43,10 +43,10 @@ from gru4rec.recpack_file import load_recpack_model
 from tuning.checkpoints import Checkpoints, file_name, folder_name
 from tuning.confirm import Confirmation
 from tuning.fingerprint import FINGERPRINT, compare_fingerprint, write_fingerprint
+from tuning.journal import FINISHED, Journal, read_journal, repair_journal
 from tuning.journal import TRIALS as BEGINNINGS
-from tuning.journal import Journal, read_journal, repair_journal
 from tuning.official_space import make_official_space
-from tuning.progress import FINISHED, TrialRecord
+from tuning.progress import TrialRecord
 from tuning.result import EPOCHS, SEARCH, SPEC, TRIALS, SearchResult, load_result, write_result
 from tuning.spec import SearchSpec, read_spec, render_spec
 

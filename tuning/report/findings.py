@@ -13,8 +13,9 @@ from gru4rec.files import read_text, unreadable_as
 from gru4rec.numbers import is_number
 from tuning.fingerprint import FINGERPRINT
 from tuning.journal import Journal, read_journal
-from tuning.progress import SearchLog, TrialRecord, best_record
+from tuning.progress import TrialRecord, best_record
 from tuning.result import BEST, TRIALS, SearchResult, load_result, load_spec
+from tuning.search_log import SearchLog
 
 NOT_ENDED = "not ended: it is running, or was killed"
 

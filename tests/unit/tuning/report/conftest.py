@@ -13,8 +13,8 @@ import pytest
 from gru4rec.stopping import StoppingRule
 from tuning.confirm import Confirmation
 from tuning.journal import EPOCHS, FINISHED, RUNNING, TRIALS, Journal, read_journal
-from tuning.progress import SearchLog
 from tuning.result import SearchResult, result_folder, write_result
+from tuning.search_log import SearchLog
 from tuning.space import Dimension, Space
 from tuning.spec import DataSpec, SearchSpec
 

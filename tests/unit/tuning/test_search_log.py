@@ -14,7 +14,8 @@ import pytest
 
 from gru4rec.stopping import StoppingRule
 from tuning.journal import Journal, read_journal
-from tuning.progress import SearchLog, TrialRecord, best_record
+from tuning.progress import TrialRecord, best_record
+from tuning.search_log import SearchLog
 from tuning.searcher import make_searcher
 from tuning.space import Space
 from tuning.spec import SearchSpec
