@@ -168,6 +168,8 @@ def submit(
     if record.exists() and not resume:
         raise ClusterError(f"submission {submission_id} exists already", "choose another id, or resume it")
     with make_backend(cluster_spec).jobs() as jobs, tempfile.TemporaryDirectory(prefix="gru4rec-") as temporary:
+        if resume:
+            jobs.check_ended(submission_id)  # now, and not after the checks
         folder = Path(temporary)
         make_folder(folder)
         if isinstance(jobs, RayJobs):

@@ -65,6 +65,15 @@ class Jobs(Protocol):
     def stop(self, submission_id: str) -> None:
         """Ask it to end; a search exports the best model so far."""
 
+    def check_ended(self, submission_id: str) -> None:
+        """Do nothing when it has ended, or is not known there.
+
+        Raises
+        ------
+        ClusterError
+            When it has not ended.
+        """
+
     def forget(self, submission_id: str) -> None:
         """Free an id for another use; nothing happens when it is not known there.
 

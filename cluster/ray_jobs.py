@@ -132,17 +132,23 @@ class RayJobs:
                     raise ClusterError(f"the connection to {self._url} is lost: {error}") from None
             time.sleep(SECONDS_BETWEEN_TRIES)
 
+    def check_ended(self, submission_id: str) -> None:
+        if self._is_known(submission_id) and self.state(submission_id) not in ENDED:
+            raise ClusterError(f"submission {submission_id} has not ended", "wait for it, or stop it")
+
     def forget(self, submission_id: str) -> None:
-        with self._told(submission_id):
-            if all(job.submission_id != submission_id for job in self._client.list_jobs()):
-                return
-            if STATES[self._client.get_job_status(submission_id)] not in ENDED:
-                raise ClusterError(f"submission {submission_id} has not ended", "wait for it, or stop it")
-            self._client.delete_job(submission_id)
+        self.check_ended(submission_id)
+        if self._is_known(submission_id):
+            with self._told(submission_id):
+                self._client.delete_job(submission_id)
 
     def stop(self, submission_id: str) -> None:
         with self._told(submission_id):
             self._client.stop_job(submission_id)
+
+    def _is_known(self, submission_id: str) -> bool:
+        with self._told(submission_id):
+            return any(job.submission_id == submission_id for job in self._client.list_jobs())
 
     def _lines(self, submission_id: str, skip: int) -> Iterator[str]:
         """Yield lines from the cluster's log stream, which always begins with the first."""

@@ -113,14 +113,17 @@ class SlurmJobs:
         if self.state(submission_id) == RUNNING:
             run_command(["scancel", "--batch", "--signal=USR1", job])
 
+    def check_ended(self, submission_id: str) -> None:
+        files = SubmissionFolder(self.spec.storage_path, submission_id)
+        if files.job_id.exists() and self.state(submission_id) not in ENDED:
+            raise ClusterError(f"submission {submission_id} has not ended", "wait for it, or stop it")
+
     def forget(self, submission_id: str) -> None:
         """Remove the folder of a submission that has ended."""
+        self.check_ended(submission_id)
         files = SubmissionFolder(self.spec.storage_path, submission_id)
-        if not files.job_id.exists():
-            return
-        if self.state(submission_id) not in ENDED:
-            raise ClusterError(f"submission {submission_id} has not ended", "wait for it, or stop it")
-        shutil.rmtree(files.folder)
+        if files.job_id.exists():
+            shutil.rmtree(files.folder)
 
     def _known(self, submission_id: str) -> SubmissionFolder:
         files = SubmissionFolder(self.spec.storage_path, submission_id)
