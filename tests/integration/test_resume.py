@@ -149,8 +149,8 @@ def command(tmp_path, data):
     write_log(data.train.to_frame(), tmp_path / "train.csv")
     write_log(data.validation.to_frame(), tmp_path / "validation.csv")
     (tmp_path / "search.toml").write_text(
-        "data.train = 'train.csv'\ndata.validation = 'validation.csv'\n[search]\ntrials = 4\nmax_epochs = 40\n"
-        "max_concurrent_trials = 1\nrefit = false\n[stopping]\ngrace_period = 40\nmax_iter_no_change = 40\n"
+        "data.train = 'train.csv'\ndata.validation = 'validation.csv'\n[search]\ntrials = 4\nmax_epochs = 20\n"
+        "max_concurrent_trials = 1\nrefit = false\n[stopping]\ngrace_period = 20\nmax_iter_no_change = 20\n"
         "[fixed]\nbatch_size = 16\n[space.hidden_size]\ntype = 'int'\nlow = 8\nhigh = 16\n"
     )
     started = []
@@ -168,33 +168,45 @@ def command(tmp_path, data):
         process.kill()
 
 
-@pytest.mark.parametrize("sent", ["SIGKILL", "SIGTERM"])
-def test_a_search_whose_process_is_ended_goes_on(command, tmp_path, sent):
-    process = command("run", "search.toml", "--out", "run")
+def test_a_search_whose_process_is_ended_goes_on(command, tmp_path):
+    """First it is asked to end, then it is killed."""
     epochs = tmp_path / "run" / EPOCHS
-    wait_for(lambda: epochs.exists() and epochs.read_text().count("\n") > 50, process)
+    process = command("run", "search.toml", "--out", "run")
+    before, err = end(process, signal.SIGTERM, epochs, lines=10)
+    assert process.returncode == 143
+    assert f"terminated; gru4rec tune resume {tmp_path}/run goes on" in err
+    assert load_result(tmp_path / "run").ended == "terminated"
+    process = command("resume", "run")
+    more, err = end(process, signal.SIGKILL, epochs, lines=40)
+    assert process.returncode == -signal.SIGKILL
+    assert more.startswith(before)
+    assert "went on from epoch" in err
+    out, err = (again := command("resume", "run", "--json")).communicate(timeout=300)
+    assert again.returncode == 0, err
+    assert len(json.loads(out)["trials"]) == 4
+    lines = [json.loads(line) for line in epochs.read_text().splitlines()]
+    assert [(line["trial"], line["epoch"]) for line in lines] == [(t, e) for t in range(4) for e in range(1, 21)]
+    assert epochs.read_bytes().startswith(more)
+    assert "went on from epoch" in err
+
+
+def end(process, sent, epochs, lines):
+    """Signal a search when it has so many epochs; return the whole lines that it leaves, and what it said.
+
+    All that it had started ends with it.
+    """
+    wait_for(lambda: epochs.exists() and epochs.read_text().count("\n") > lines, process)
     children = [
         child
         for child in psutil.Process(process.pid).children(recursive=True)
         if not child.name().endswith("Agent")  # Ray's agents look for their node once a minute or so
     ]
-    process.send_signal(signal.Signals[sent])
+    process.send_signal(sent)
     _, err = process.communicate(timeout=60)
     _, left = psutil.wait_procs(children, timeout=60)
     assert left == []
-    before = epochs.read_bytes()
-    if sent == "SIGTERM":
-        assert process.returncode == 143
-        assert f"terminated; gru4rec tune resume {tmp_path}/run goes on" in err
-        assert load_result(tmp_path / "run").ended == "terminated"
-    again = command("resume", "run", "--json")
-    out, err = again.communicate(timeout=300)
-    assert again.returncode == 0, err
-    assert len(json.loads(out)["trials"]) == 4
-    lines = [json.loads(line) for line in epochs.read_text().splitlines()]
-    assert [(line["trial"], line["epoch"]) for line in lines] == [(t, e) for t in range(4) for e in range(1, 41)]
-    assert epochs.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
-    assert "went on from epoch" in err
+    content = epochs.read_bytes()
+    return content[: content.rfind(b"\n") + 1], err
 
 
 def wait_for(condition, process):
