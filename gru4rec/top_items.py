@@ -9,7 +9,7 @@ from gru4rec.evaluation import score_tiles
 from gru4rec.nn.network import Network
 
 ROWS_PER_TILE = 128
-SCORES_PER_TILE = 1 << 22  # 16 MiB: the bound on memory
+SCORES_PER_TILE = 6 << 20  # 24 MiB: the bound on memory; glibc fetches pages anew for each block of some 30 and more
 CHUNK = 8
 
 
