@@ -255,11 +255,19 @@ class HostsInNamespaces(Hosts):
 
     def run(self, number: int, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command on a host, to its end."""
-        (first,) = psutil.Process(self._running[number].pid).children()
-        enter = ["nsenter", f"--target={first.pid}", "--mount", "--pid", "--net"]
         return subprocess.run(
-            [*enter, *command], env=self.environment, capture_output=True, text=True, check=False, timeout=600
+            self.inside(number, *command),
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
         )
+
+    def inside(self, number: int, *command: str) -> list[str]:
+        """Return the command line of one that runs a command on a host, as its only child."""
+        (first,) = psutil.Process(self._running[number].pid).children()
+        return ["nsenter", f"--target={first.pid}", "--mount", "--pid", "--net", *command]
 
     def close(self) -> None:
         super().close()

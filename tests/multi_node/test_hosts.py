@@ -1,10 +1,18 @@
 """Searches on a head and three workers that are hosts of their own, submitted from outside through the job API.
 
-Checkpoints and models go to a shared folder, and to an S3 server.
+Checkpoints and models go to a shared folder, and to an S3 server. And a model that all hosts serve.
 """
 
 from __future__ import annotations
 
+import json
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import psutil
 import pytest
 from pyarrow import fs
 
@@ -13,10 +21,11 @@ from cluster.job import submit
 from cluster.jobs import STOPPED, SUCCEEDED
 from cluster.ray_jobs import RayJobs
 from gru4rec.errors import ClusterError, SearchError
-from gru4rec.model_folder import load_model
+from gru4rec.model_folder import load_model, save_model
 from tuning.storage import Storage
 
 HEAD, WORKERS, JOINING = 0, (1, 2, 3), 4
+SERVE = Path(sys.executable).with_name("gru4rec"), "serve"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,6 +69,44 @@ def test_a_host_is_lost_and_one_joins(hosts, folder, tmp_path, until, write_clus
     assert set(epochs) == set(range(1, max(epochs) + 1))
     assert len(epochs) <= max(epochs) + 1  # an epoch at most is trained again
     assert load_model(job.fetch_model(tmp_path / "model")).metrics["epoch"] > 0
+
+
+def test_a_model_is_served_by_all_hosts(hosts, folder, make_model, until):
+    if not hasattr(hosts, "inside"):
+        pytest.skip("needs root and Linux namespaces: run as root, with the programs ip, nsenter and unshare")
+    models = [save_model(make_model(range(items)), folder / f"model-{items}") for items in (5, 6)]
+    (token := folder / "serve-token").write_text("a-token-of-this-test")
+    numbers = [int(name.removeprefix("host-")) for name in hosts.alive()]
+    command = [*map(str, SERVE), str(models[0]), "--address", f"{hosts.address(HEAD)}:6379"]
+    command += ["--replicas", str(len(numbers)), "--host", "0.0.0.0", "--port", "8123", "--token-file", str(token)]
+
+    def ask(number, path, content=None):
+        url, data = f"http://{hosts.address(number)}:8123{path}", content and json.dumps(content).encode()
+        request = urllib.request.Request(url, data, {"Authorization": f"Bearer {token.read_text()}"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    log = folder / "serve.log"
+    with log.open("wb") as said:
+        server = psutil.Popen(
+            hosts.inside(HEAD, *command), env=hosts.environment, stdout=said, stderr=subprocess.STDOUT
+        )
+    try:
+        until(lambda: "serving " in log.read_text(), log.read_text)
+        answers = [ask(number, "/recommend", {"items": [1, 2], "k": 3}) for number in numbers]
+        assert answers == [answers[0]] * len(numbers)
+        assert len(answers[0]["items"]) == 3
+        swapped = ask(numbers[-1], "/swap", {"model": str(models[1])})
+        assert swapped["replicas"] == len(numbers)
+        assert {ask(number, "/metadata")["model"]["num_items"] for number in numbers} == {6}
+    finally:
+        for child in server.children():
+            child.terminate()
+        code = server.wait(60)
+    assert code == 143, log.read_text()
+    for number in numbers:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((hosts.address(number), 8123), 10)
 
 
 def test_a_search_with_its_storage_on_s3(hosts, bucket, folder, tmp_path, write_cluster, write_search, read_epochs):
