@@ -96,4 +96,4 @@ docs: $(READY)
 	$(BIN)/python docs/build.py
 
 clean:
-	rm -rf .venv .venv-compat .venv-tracking .venv-peers demo-output docs/api fuzz-findings
+	rm -rf .venv .venv-compat .venv-tracking .venv-peers demo-output cluster-output docs/api fuzz-findings
