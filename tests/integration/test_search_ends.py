@@ -139,7 +139,7 @@ def test_a_search_begins_with_the_points_it_is_given(search):
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c(tmp_path, times):
     """The whole process group gets the signal, as from a terminal; a second one ends at once."""
-    write_log(generate_log(10_000, 100, seed=4), tmp_path / "log.csv")
+    write_log(generate_log(20_000, 100, seed=4), tmp_path / "log.csv")
     (tmp_path / "search.toml").write_text(
         "data.train = 'log.csv'\ndata.validation = 'log.csv'\n[search]\ntrials = 2000\nmax_epochs = 3000\n"
         "max_concurrent_trials = 1\nrefit = false\n[stopping]\nmax_iter_no_change = 3000\n"
