@@ -181,8 +181,9 @@ def test_a_search_whose_process_is_ended_goes_on(command, tmp_path):
     assert process.returncode == -signal.SIGKILL
     assert more.startswith(before)
     assert "went on from epoch" in err
-    out, err = (again := command("resume", "run", "--json")).communicate(timeout=300)
-    assert again.returncode == 0, err
+    process = command("resume", "run", "--json")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
     assert len(json.loads(out)["trials"]) == 4
     lines = [json.loads(line) for line in epochs.read_text().splitlines()]
     assert [(line["trial"], line["epoch"]) for line in lines] == [(t, e) for t in range(4) for e in range(1, 21)]

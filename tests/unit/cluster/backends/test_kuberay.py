@@ -58,7 +58,7 @@ def cluster(settings: dict | None = None, head: dict | None = None, workers: dic
         "kuberay": {"image": "ray:1", "ray_version": "2.60.0"} | (settings or {}),
         **rest,
     }
-    return make_backend(parse_cluster(content, "cluster.toml", Path("/work")))
+    return make_backend(parse_cluster(content, "cluster.toml", Path("/searches")))
 
 
 def parts(backend, kind: str = "RayCluster") -> dict:

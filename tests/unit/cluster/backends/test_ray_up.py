@@ -59,7 +59,7 @@ def cluster(settings: dict, head: dict | None = None, workers: dict | None = Non
         "ray_up": settings,
         **rest,
     }
-    return make_backend(parse_cluster(content, "cluster.toml", Path("/work")))
+    return make_backend(parse_cluster(content, "cluster.toml", Path("/searches")))
 
 
 AWS = {
@@ -341,7 +341,7 @@ def test_up_jobs_down(programs, stand_in_jobs, alive):
     assert backend.status() == stand_in_jobs("", "").nodes()
     assert f"127.0.0.1:{port}:127.0.0.1:8265" in tunnel["arguments"]
     assert "ubuntu@192.0.2.77" in tunnel["arguments"]
-    assert tunnel["arguments"][tunnel["arguments"].index("-i") + 1] == "/work/key.pem"
+    assert tunnel["arguments"][tunnel["arguments"].index("-i") + 1] == "/searches/key.pem"
 
     backend.down(said.append)
     assert not paths.token.exists()
