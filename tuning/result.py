@@ -32,13 +32,13 @@ from typing import Any
 import pandas as pd
 
 from gru4rec.data.parquet_files import read_table
-from gru4rec.errors import SearchError
+from gru4rec.errors import GRU4RecError, SearchError
 from gru4rec.files import atomic_file, read_text, unreadable_as
 from gru4rec.hyperparameters import NAMES
 from gru4rec.numbers import is_number
 from tuning.budget import ALL_TRIALS
 from tuning.confirm import Confirmation
-from tuning.journal import EPOCHS
+from tuning.journal import EPOCHS, INTERRUPTED, RUNNING
 from tuning.progress import TrialRecord, best_record
 from tuning.spec import COSTS, SearchSpec, read_spec, render_spec
 
@@ -70,6 +70,8 @@ class SearchResult:
         The best trials with other seeds, when that was asked for.
     notes : list of str
         What went wrong beside the search itself.
+    exported : bool
+        Whether the winner's model folder has been written, that of these trials and not of fewer.
     """
 
     path: Path
@@ -79,6 +81,7 @@ class SearchResult:
     elapsed_s: float = 0.0
     confirmed: list[Confirmation] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    exported: bool = False
 
     @property
     def best(self) -> TrialRecord:
@@ -208,7 +211,7 @@ def held(path: Path) -> Iterator[None]:
 
 
 def write_result(result: SearchResult) -> None:
-    """Write search.json and trials.parquet."""
+    """Write search.json and trials.parquet, in this order: an outcome that is `exported` has the trials beside it."""
     rows = [
         {
             "trial": record.number,
@@ -236,6 +239,7 @@ def write_result(result: SearchResult) -> None:
         "epochs": sum(record.epochs for record in result.trials),
         "confirmed": [dataclasses.asdict(found) for found in result.confirmed],
         "notes": result.notes,
+        "exported": result.exported,
     }
     with atomic_file(result.path / SEARCH) as temporary:
         temporary.write_text(json.dumps(outcome, indent=2) + "\n", encoding="utf-8")
@@ -273,8 +277,18 @@ def load_result(path: str | Path) -> SearchResult:
     with unreadable_as(SearchError, path / TRIALS):
         trials = [_record(row, spec) for row in read_table(path / TRIALS).to_pylist()]
     with unreadable_as(SearchError, path / SEARCH):
-        ended, elapsed_s, confirmed, notes = _outcome(json.loads(read_text(path / SEARCH)), spec)
-    return SearchResult(path, spec, trials, ended, elapsed_s, confirmed, notes)
+        outcome = _outcome(json.loads(read_text(path / SEARCH)), spec)
+    return SearchResult(path, spec, trials, *outcome)
+
+
+def is_complete(path: Path, num_ended: int) -> bool:
+    """Whether a result folder holds the outcome of as many ended trials, and the model made of it."""
+    try:
+        result = load_result(path)
+    except GRU4RecError:
+        return False
+    ended = [trial for trial in result.trials if trial.state not in (RUNNING, INTERRUPTED)]
+    return len(ended) == num_ended and result.exported and result.best_model.exists()
 
 
 def _record(row: Mapping[str, Any], spec: SearchSpec) -> TrialRecord:
@@ -303,7 +317,7 @@ def _record(row: Mapping[str, Any], spec: SearchSpec) -> TrialRecord:
     return record
 
 
-def _outcome(content: Any, spec: SearchSpec) -> tuple[str, float, list[Confirmation], list[str]]:
+def _outcome(content: Any, spec: SearchSpec) -> tuple[str, float, list[Confirmation], list[str], bool]:
     """Return what search.json says; raise ValueError when it says something else."""
     ended, elapsed_s, confirmed = (_object(content).get(name) for name in ("ended", "elapsed_s", "confirmed"))
     if not (isinstance(ended, str) and is_number(elapsed_s) and isinstance(confirmed, list)):
@@ -311,7 +325,11 @@ def _outcome(content: Any, spec: SearchSpec) -> tuple[str, float, list[Confirmat
     notes = content.get("notes", [])
     if not (isinstance(notes, list) and all(isinstance(note, str) for note in notes)):
         raise ValueError(f"notes must be a list of texts, got {notes!r}")
-    return ended, float(elapsed_s), [_confirmation(_object(found), spec.criterion.metric) for found in confirmed], notes
+    exported = content.get("exported", False)
+    if type(exported) is not bool:
+        raise ValueError(f"exported must be true or false, got {exported!r}")
+    confirmations = [_confirmation(_object(found), spec.criterion.metric) for found in confirmed]
+    return ended, float(elapsed_s), confirmations, notes, exported
 
 
 def _confirmation(found: dict[str, Any], metric: str) -> Confirmation:

@@ -26,7 +26,17 @@ from tuning.journal import Journal, PastTrial, read_journal, repair_journal
 from tuning.logging_spec import check_packages
 from tuning.progress import Progress
 from tuning.ray_runtime import THIS_MACHINE, Place, Slots, ray_for
-from tuning.result import BEST, CHECKPOINTS, SearchResult, held, load_spec, result_folder, write_result, write_spec
+from tuning.result import (
+    BEST,
+    CHECKPOINTS,
+    SearchResult,
+    held,
+    is_complete,
+    load_spec,
+    result_folder,
+    write_result,
+    write_spec,
+)
 from tuning.schedule import make_scheduler
 from tuning.search_data import SearchData, read_data
 from tuning.search_log import SearchLog
@@ -138,7 +148,8 @@ def taken_up(path: Path, spec: SearchSpec, data: SearchData, changed: bool = Fal
             compare_fingerprint(path, fingerprint)
         repair_journal(path)
         past = read_journal(path, measured=(spec.criterion.metric, *spec.objectives))
-        if sum(not trial.running for trial in past) >= spec.trials and (path / BEST).exists():
+        ended = sum(not trial.running for trial in past)
+        if ended >= spec.trials and is_complete(path, ended):
             raise SearchError(f"the search in {path} has ended: it has {spec.trials} trials", "--trials gives it more")
         write_fingerprint(path, fingerprint)
         write_spec(path, spec)
@@ -184,9 +195,8 @@ def search_into(
                 from tuning.report import write_report  # imports scikit-learn, which takes a second
 
                 write_report(result)
-    if tracking.notes:
-        result = dataclasses.replace(result, notes=tracking.notes)
-        write_result(result)
+    result = dataclasses.replace(result, notes=tracking.notes, exported=True)
+    write_result(result)
     return result
 
 

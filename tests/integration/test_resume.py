@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import pandas as pd
 import psutil
 import pytest
 
@@ -94,6 +95,31 @@ def test_a_search_that_ended_has_nothing_to_go_on_with(folder, data):
 def test_only_the_model_is_made_when_only_that_is_missing(folder, data, undisturbed):
     shutil.rmtree(folder / "best")
     assert found(resume(folder, data, spec=SPEC)) == found(undisturbed)
+
+
+def test_a_search_killed_before_its_new_winner_was_written_goes_on(folder, data, monkeypatch):
+    """Its old winner is there, its new trials have ended, and the new winner is not made yet."""
+    more = dataclasses.replace(SPEC, trials=6)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("tuning.search.train_trial", killed)
+        resume(folder, data, spec=more)
+    assert not load_result(folder).exported
+    result = resume(folder, data, spec=more)
+    assert len(pd.read_csv(result.best_model / "search" / "leaderboard.csv")) == 6
+    with pytest.raises(SearchError, match="has ended: it has 6 trials"):
+        resume(folder, data, spec=more)
+
+
+@pytest.mark.parametrize("name", ["search.json", "trials.parquet"])
+def test_a_table_that_is_damaged_is_written_again(folder, data, name):
+    before = load_result(folder)
+    (folder / name).write_bytes(b"")
+    resume(folder, data, spec=SPEC)
+    assert load_result(folder).trials == before.trials
 
 
 def test_a_search_of_other_data_is_refused_unless_told(folder, data):
