@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from gru4rec.data.parquet_files import open_parquet, read_schema
 from gru4rec.data.sessions import AnyArray, IndexArray, ItemVocabulary, Sessions, order_events
-from gru4rec.data.text_files import read_header, record_line, text_batches
+from gru4rec.data.text_files import find_delimiter, read_header, record_line, text_batches
 from gru4rec.errors import DataError, ParameterError
 from gru4rec.files import shorten, unreadable_as
 
@@ -90,7 +90,8 @@ def read_log(source: str | Path | pd.DataFrame, log_format: LogFormat = DEFAULT_
     Parameters
     ----------
     source : path or DataFrame
-        A file ending in .csv, .tsv (either may be compressed: .gz, .bz2, .zst) or .parquet, or a table in memory.
+        A file ending in .csv, .tsv (either may be compressed: .gz, .bz2, .zst, and have ; or | between columns) or
+        .parquet, or a table in memory.
     log_format : LogFormat
         Which columns hold the session, the item and the time.
 
@@ -160,7 +161,7 @@ def batches_of_file(path: Path, log_format: LogFormat) -> tuple[Batches, Place]:
         _check_kinds(schema, log_format, path.name)
         return lambda: _parquet_batches(path, log_format), Place(path.name)
     if kind in DELIMITERS:
-        text_file = (path, DELIMITERS[kind])
+        text_file = (path, find_delimiter(path, DELIMITERS[kind]))
         _check_columns(read_header(*text_file), log_format, path.name)
         return lambda: text_batches(*text_file, log_format.columns), Place(path.name, text_file)
     raise DataError(f"{path.name} is not a .csv, .tsv or .parquet file")

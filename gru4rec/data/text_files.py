@@ -22,6 +22,7 @@ from gru4rec.files import check_expansion, shorten
 COMPRESSED = (".gz", ".bz2", ".zst")
 BLOCK_BYTES = 2**22
 NULL_VALUES = ("", "nan", "NaN")
+DELIMITERS = (",", ";", "\t", "|")
 
 
 def read_header(path: Path, delimiter: str) -> list[str]:
@@ -37,6 +38,19 @@ def read_header(path: Path, delimiter: str) -> list[str]:
     for _, header in _records(path, delimiter):
         return header
     raise DataError(f"{path.name} cannot be read: it has no header")
+
+
+def find_delimiter(path: Path, usual: str) -> str:
+    """Return what separates the columns: `usual`, or what gives more of them where that gives but one.
+
+    Raises
+    ------
+    DataError, OSError
+        As `read_header` does.
+    """
+    if len(read_header(path, usual)) > 1:
+        return usual
+    return max(usual, *DELIMITERS, key=lambda delimiter: len(read_header(path, delimiter)))
 
 
 def text_batches(path: Path, delimiter: str, columns: list[str]) -> Iterator[list[pa.Array]]:

@@ -94,6 +94,16 @@ def test_text_files_of_every_kind(write, unpack, name):
     assert unpack(read_log(write("\n".join(lines), name))) == READ
 
 
+@pytest.mark.parametrize("name", ["log.csv", "log.tsv"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_what_is_between_columns_is_seen_in_the_header(write, unpack, name, delimiter):
+    rows = [("SessionId", "ItemId", "Time"), ("1", '"a;b,c|d\te"', "5"), ("1", "x", "7"), ("2", "x", "bad")]
+    text = "\n".join(map(delimiter.join, rows))
+    good = write(text.replace("bad", "9"), name)
+    assert unpack(read_log(good)) == [(1, ["a;b,c|d\te", "x"], [5, 7]), (2, ["x"], [9])]
+    assert message_of(write(text, name)).startswith(f"{name}: row 4: Time 'bad' is not")
+
+
 def test_a_path_may_be_a_string(write, unpack):
     assert unpack(read_log(str(write(HEADER + "a,1,2\n")))) == [("a", [1], [2])]
 
@@ -428,7 +438,7 @@ def test_bytes_that_are_not_utf8(tmp_path):
         ("visit,ItemId,Time", "SessionId", "--session-key"),
         ("SessionId,sku,Time", "ItemId", "--item-key"),
         ("SessionId,ItemId,ts", "Time", "--time-key"),
-        ("SessionId;ItemId;Time", "SessionId", "--session-key"),
+        ("SessionId:ItemId:Time", "SessionId", "--session-key"),
     ],
 )
 @pytest.mark.parametrize("kind", ["csv", "parquet", "frame"])
