@@ -105,8 +105,8 @@ def until() -> Callable[..., None]:
     `say` is what to show when it does not come true.
     """
 
-    def wait(what: Callable[[], object], say: Callable[[], str] = str) -> None:
-        ends = time.monotonic() + SECONDS_TO_WAIT
+    def wait(what: Callable[[], object], say: Callable[[], str] = str, seconds: float = SECONDS_TO_WAIT) -> None:
+        ends = time.monotonic() + seconds
         while time.monotonic() < ends:
             try:
                 if what():
@@ -178,13 +178,15 @@ class Hosts:
             )
 
     def lose(self, number: int) -> None:
-        """Have a host die at once, with all that runs on it."""
+        """Kill all that runs on a host; its connections are closed, unless its link is down."""
         process = self._running.pop(number)
-        for child in psutil.Process(process.pid).children(recursive=True):
+        children = psutil.Process(process.pid).children(recursive=True)
+        for child in children:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
         process.kill()
         process.wait()
+        psutil.wait_procs(children, timeout=10)
 
     def processes(self, number: int) -> list[psutil.Process]:
         """Return what runs on a host, beside what keeps its namespaces."""

@@ -187,11 +187,11 @@ def test_a_worker_is_cut_off_and_comes_back(hosts, filled, folder, until, write_
     check_curves(search, lines, trials, max_epochs=25)
 
 
-@pytest.mark.parametrize("where", ["shared", "s3"])
+@pytest.mark.parametrize(("where", "silent"), [("shared", False), ("s3", True)])
 def test_the_head_is_lost(
-    where, hosts, filled, folder, bucket, tmp_path, until, write_cluster, write_search, stored, saved
+    where, silent, hosts, filled, folder, bucket, tmp_path, until, write_cluster, write_search, stored, saved
 ):
-    """All of the head dies; the workers end by themselves, and new ones take up the search."""
+    """Its processes die, or all of the machine; the workers end by themselves, and new ones take up the search."""
     storage = {"shared": str(folder / "runs"), "s3": bucket}[where]
     cluster = write_cluster(where, storage)
     search = write_search(folder / "lost.toml", trials=8, max_epochs=4, batch_size=32)
@@ -199,12 +199,15 @@ def test_the_head_is_lost(
     job = submit(cluster, search, name)
     until(lambda: max(saved(storage, name), default=0) >= 4, job.logs)  # so two or more of them have ended
     old = {*hosts.alive().values()}
+    if silent:
+        hosts.link(HEAD, "down")
     hosts.lose(HEAD)
-    lost = time.monotonic()
-    until(lambda: not any(map(hosts.processes, WORKERS)))
+    lost, reached = time.monotonic(), saved(storage, name)
+    until(lambda: not any(map(hosts.processes, WORKERS)), seconds=480 if silent else 240)
     LOG.info("%s: the workers have ended after %.0f s", where, time.monotonic() - lost)
     lines, trials = stored(storage, name)
     checkpoints = saved(storage, name)
+    assert all(last <= reached.get(trial, 0) + 1 for trial, last in checkpoints.items())  # then they waited
     hosts.fill()
     hosts.fill(*HOSTS)
     again = submit(cluster, search, name, resume=True)
