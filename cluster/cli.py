@@ -102,10 +102,17 @@ def doctor(cluster_file: Path | None, search_file: Path | None, storage: str, as
 @click.argument("search_file", metavar="SEARCH", type=FILE)
 @click.option("--id", "submission_id", help="Name of the submission; default: the cluster's name and the time.")
 @click.option("--resume", is_flag=True, help="Go on with the search of that --id, whose process or head was lost.")
+@click.option("--changed", is_flag=True, help="Go on although code, data or settings have changed.")
 @click.option("--detach", is_flag=True, help="Do not follow it.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and what it would cost; submit nothing.")
 def submit(
-    cluster_file: Path, search_file: Path, submission_id: str | None, resume: bool, detach: bool, dry_run: bool
+    cluster_file: Path,
+    search_file: Path,
+    submission_id: str | None,
+    resume: bool,
+    changed: bool,
+    detach: bool,
+    dry_run: bool,
 ) -> None:
     """Hand the search of the file SEARCH (search.toml) over to the cluster of the file CLUSTER (cluster.toml).
 
@@ -116,7 +123,15 @@ def submit(
     if dry_run:
         _estimate(cluster_file, search_file)
         return
-    job = submit_search(cluster_file, search_file, submission_id, resume=resume, on_stage=note, on_checks=_note_failed)
+    job = submit_search(
+        cluster_file,
+        search_file,
+        submission_id,
+        resume=resume,
+        changed=changed,
+        on_stage=note,
+        on_checks=_note_failed,
+    )
     click.echo(job.id)
     if not detach:
         _follow(job)

@@ -78,7 +78,7 @@ def run_search(spec: SearchSpec, order: dict[str, Any]) -> SearchResult:
     watch = NodeWatch(spec)
     watch.start()
     place = Place("auto", order["slots"], storage.join(order["id"], CHECKPOINTS))
-    with stored_folder(storage, order["id"]) as path, begun_or_new(path, spec, data) as past:
+    with stored_folder(storage, order["id"]) as path, begun_or_new(path, spec, data, order["changed"]) as past:
         result = search_into(
             path, spec, data, task, place, past, on_progress=Throttled(), on_stage=lambda text: tell(STAGE, text)
         )
@@ -105,11 +105,14 @@ class Throttled:
 
 
 @contextmanager
-def begun_or_new(path: Path, spec: SearchSpec, data: SearchData) -> Iterator[list[PastTrial]]:
-    """Take up the search that is in the folder, or make the folder of a new one; yield what is known of its trials."""
+def begun_or_new(path: Path, spec: SearchSpec, data: SearchData, changed: bool) -> Iterator[list[PastTrial]]:
+    """Take up the search that is in the folder, or make the folder of a new one; yield what is known of its trials.
+
+    One that has ended may have lost its process, or its head, before it could say so.
+    """
     if (path / FINGERPRINT).exists():
         tell(STAGE, "going on with the search that is there")
-        with taken_up(path, spec, data) as past:
+        with taken_up(path, spec, data, changed, ended=True) as past:
             yield past
     else:
         with result_folder(path, spec):

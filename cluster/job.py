@@ -129,6 +129,7 @@ def submit(
     submission_id: str | None = None,
     *,
     resume: bool = False,
+    changed: bool = False,
     on_stage: Say = _silent,
     on_checks: Callable[[list[Check]], None] | None = None,
 ) -> Job:
@@ -144,7 +145,9 @@ def submit(
         Letters, digits, - and _; by default made of the cluster's name and the time.
     resume : bool
         Go on with the search of that id, whose process or head was lost or which was stopped; the results stay where
-        they are, also when the cluster is a new one.
+        they are, also when the cluster is a new one. One that has ended makes its winner once more.
+    changed : bool
+        Go on although code, data or settings are not those that the search began with.
     on_stage, on_checks : callable, optional
         Told what is done, and what the checks found.
 
@@ -159,6 +162,8 @@ def submit(
     search_spec = search if isinstance(search, SearchSpec) else read_spec(search)
     if search_spec.data is None:
         raise SpecificationError("search.toml has no [data]: name train and validation logs")
+    if changed and not resume:
+        raise SpecificationError("changed is for a search that goes on: resume it")
     if resume and submission_id is None:
         raise SpecificationError("to go on with a search its id is needed")
     submission_id = submission_id or f"{cluster_spec.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
@@ -175,7 +180,7 @@ def submit(
         if isinstance(jobs, RayJobs):
             on_stage("checking the cluster")
             _refuse_failed(examine_ray(jobs, cluster_spec, search_spec, folder), on_checks)
-        submission = pack_search(folder, cluster_spec, search_spec, submission_id, on_stage)
+        submission = pack_search(folder, cluster_spec, search_spec, submission_id, on_stage, changed)
         if resume:
             jobs.forget(submission_id)
         on_stage(f"submitting {submission_id}: {folder_bytes(folder) / 1e6:.1f} MB of code and data")

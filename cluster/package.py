@@ -39,11 +39,17 @@ def make_folder(folder: Path) -> None:
 
 
 def pack_search(
-    folder: Path, cluster: ClusterSpec, search: SearchSpec, submission_id: str, say: Callable[[str], None] | None
+    folder: Path,
+    cluster: ClusterSpec,
+    search: SearchSpec,
+    submission_id: str,
+    say: Callable[[str], None] | None,
+    changed: bool = False,
 ) -> Submission:
     """Write a search into the working folder `folder`; large logs go to the cluster's storage, once.
 
-    `say` is told of uploads; with None there are none, to see what would be submitted.
+    `say` is told of uploads; with None there are none, to see what would be submitted. With `changed` one that is there
+    goes on although code, data or settings have changed.
 
     Raises
     ------
@@ -53,11 +59,13 @@ def pack_search(
     content = to_dict(search)
     content["data"] |= _place_logs(folder, search, Storage(cluster.storage_path), say)
     (folder / SEARCH).write_text(tomli_w.dumps(content), encoding="utf-8")
-    write_order(folder, cluster, search, submission_id)
+    write_order(folder, cluster, search, submission_id, changed)
     return make_submission(folder, cluster, submission_id, DRIVER)
 
 
-def write_order(folder: Path, cluster: ClusterSpec, search: SearchSpec, submission_id: str) -> None:
+def write_order(
+    folder: Path, cluster: ClusterSpec, search: SearchSpec, submission_id: str, changed: bool = False
+) -> None:
     """Write what the cluster's side needs to know besides the search."""
     order: dict[str, Any] = {
         "id": submission_id,
@@ -69,6 +77,7 @@ def write_order(folder: Path, cluster: ClusterSpec, search: SearchSpec, submissi
         "prices": {group.name: group.price_per_hour for group in cluster.groups},
         "currency": cluster.currency,
         "elastic": cluster.elastic,
+        "changed": changed,
     }
     (folder / ORDER).write_text(json.dumps(order, indent=2) + "\n", encoding="utf-8")
 

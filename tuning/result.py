@@ -281,14 +281,14 @@ def load_result(path: str | Path) -> SearchResult:
     return SearchResult(path, spec, trials, *outcome)
 
 
-def is_complete(path: Path, num_ended: int) -> bool:
-    """Whether a result folder holds the outcome of as many ended trials, and the model made of it."""
+def is_complete(path: Path, num_trials: int) -> bool:
+    """Whether a result folder has the outcome of so many trials or more, all ended, and the model made of them."""
     try:
         result = load_result(path)
     except GRU4RecError:
         return False
     ended = [trial for trial in result.trials if trial.state not in (RUNNING, INTERRUPTED)]
-    return len(ended) == num_ended and result.exported and result.best_model.exists()
+    return len(ended) >= num_trials and result.exported and result.best_model.exists()
 
 
 def _record(row: Mapping[str, Any], spec: SearchSpec) -> TrialRecord:

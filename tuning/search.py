@@ -140,17 +140,21 @@ def resume(
 
 
 @contextmanager
-def taken_up(path: Path, spec: SearchSpec, data: SearchData, changed: bool = False) -> Iterator[list[PastTrial]]:
-    """Hold the folder of a search that is to go on, and yield what its journal knows; see `resume`."""
+def taken_up(
+    path: Path, spec: SearchSpec, data: SearchData, changed: bool = False, ended: bool = False
+) -> Iterator[list[PastTrial]]:
+    """Hold the folder of a search that is to go on, and yield what its journal knows; see `resume`.
+
+    With `ended` one that has ended is taken up, too: its winner is made once more.
+    """
     with held(path):
         fingerprint = make_fingerprint(spec, data)
         if not changed:
             compare_fingerprint(path, fingerprint)
+        if not ended and is_complete(path, spec.trials):
+            raise SearchError(f"the search in {path} has ended: it has {spec.trials} trials", "--trials gives it more")
         repair_journal(path)
         past = read_journal(path, measured=(spec.criterion.metric, *spec.objectives))
-        ended = sum(not trial.running for trial in past)
-        if ended >= spec.trials and is_complete(path, ended):
-            raise SearchError(f"the search in {path} has ended: it has {spec.trials} trials", "--trials gives it more")
         write_fingerprint(path, fingerprint)
         write_spec(path, spec)
         yield past

@@ -127,6 +127,22 @@ def test_a_search_survives_a_node_and_its_model_is_fetched(running, folder, tmp_
         submit(folder / "cluster.toml", folder / "search.toml", "test-1")
 
 
+def test_a_search_that_has_ended_says_so_again_also_after_a_change(running, folder, tmp_path, write_search):
+    """Its first process, or its head, may have died before it could say so."""
+    cluster, search = folder / "cluster.toml", write_search(folder / "short.toml", 2, max_epochs=2, batch_size=64)
+    job = submit(cluster, search, "test-3")
+    assert job.wait() == SUCCEEDED, job.logs()[-3000:]
+    first = job.fetch_model(tmp_path / "first")
+    search.write_text(search.read_text().replace("grace_period = 2", "grace_period = 1"))
+    job = submit(cluster, search, "test-3", resume=True)
+    assert job.wait() == FAILED
+    assert "--changed goes on all the same" in job.logs()
+    job = submit(cluster, search, "test-3", resume=True, changed=True)
+    assert job.wait() == SUCCEEDED, job.logs()[-3000:]
+    again = job.fetch_model(tmp_path / "again")
+    assert (again / "weights.safetensors").read_bytes() == (first / "weights.safetensors").read_bytes()
+
+
 def test_a_search_whose_driver_is_killed_is_resumed(running, folder, tmp_path, until, read_epochs):
     """And then stopped: it exports its best."""
     runs = folder / "runs" / "test-2"
