@@ -171,12 +171,12 @@ def test_a_full_disk_ends_the_search_and_leaves_it_fit_to_go_on(ray_local, data,
 
 @pytest.fixture
 def command(tmp_path, data):
-    """Return how a search of 4 trials is run from the command line, in a process group of its own."""
+    """Return how a search of 3 trials is run from the command line, in a process group of its own."""
     write_log(data.train.to_frame(), tmp_path / "train.csv")
     write_log(data.validation.to_frame(), tmp_path / "validation.csv")
     (tmp_path / "search.toml").write_text(
-        "data.train = 'train.csv'\ndata.validation = 'validation.csv'\n[search]\ntrials = 4\nmax_epochs = 20\n"
-        "max_concurrent_trials = 1\nrefit = false\n[stopping]\ngrace_period = 20\nmax_iter_no_change = 20\n"
+        "data.train = 'train.csv'\ndata.validation = 'validation.csv'\n[search]\ntrials = 3\nmax_epochs = 12\n"
+        "max_concurrent_trials = 1\nrefit = false\n[stopping]\ngrace_period = 12\nmax_iter_no_change = 12\n"
         "[fixed]\nbatch_size = 16\n[space.hidden_size]\ntype = 'int'\nlow = 8\nhigh = 16\n"
     )
     started = []
@@ -198,21 +198,21 @@ def test_a_search_whose_process_is_ended_goes_on(command, tmp_path):
     """First it is asked to end, then it is killed."""
     epochs = tmp_path / "run" / EPOCHS
     process = command("run", "search.toml", "--out", "run")
-    before, err = end(process, signal.SIGTERM, epochs, lines=10)
+    before, err = end(process, signal.SIGTERM, epochs, lines=6)
     assert process.returncode == 143
     assert f"terminated; gru4rec tune resume {tmp_path}/run goes on" in err
     assert load_result(tmp_path / "run").ended == "terminated"
     process = command("resume", "run")
-    more, err = end(process, signal.SIGKILL, epochs, lines=40)
+    more, err = end(process, signal.SIGKILL, epochs, lines=18)
     assert process.returncode == -signal.SIGKILL
     assert more.startswith(before)
     assert "went on from epoch" in err
     process = command("resume", "run", "--json")
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
-    assert len(json.loads(out)["trials"]) == 4
+    assert len(json.loads(out)["trials"]) == 3
     lines = [json.loads(line) for line in epochs.read_text().splitlines()]
-    assert [(line["trial"], line["epoch"]) for line in lines] == [(t, e) for t in range(4) for e in range(1, 21)]
+    assert [(line["trial"], line["epoch"]) for line in lines] == [(t, e) for t in range(3) for e in range(1, 13)]
     assert epochs.read_bytes().startswith(more)
     assert "went on from epoch" in err
 
