@@ -41,8 +41,8 @@ test-compat: $(COMPAT_READY)
 test-tracking: $(TRACKING_READY)
 	$(TRACKING_BIN)/python -m pytest tests/tracking
 
-# Searches killed at random, one of thousands of trials, and ones that lose a worker, the head or the storage; most of an
-# hour, as root for the last.
+# Searches killed at random, one of thousands of trials, and ones that lose a worker, the head or the storage; more than
+# an hour, as root for the last.
 test-faults: $(READY)
 	$(BIN)/python tests/faults/campaign.py --kills 60 $(ARGS)
 	$(BIN)/python tests/faults/soak.py
