@@ -33,7 +33,7 @@ demo: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" examples/demo.sh $(if $(DATA),"$(DATA)") $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest
 
 test-compat: $(COMPAT_READY)
 	$(COMPAT_BIN)/python -m pytest tests/compat

@@ -38,7 +38,7 @@ from gru4rec.hyperparameters import NAMES
 from gru4rec.numbers import is_number
 from tuning.budget import ALL_TRIALS
 from tuning.confirm import Confirmation
-from tuning.journal import EPOCHS, INTERRUPTED, RUNNING
+from tuning.journal import EPOCHS, INTERRUPTED
 from tuning.progress import TrialRecord, best_record
 from tuning.spec import COSTS, SearchSpec, read_spec, render_spec
 
@@ -287,7 +287,7 @@ def is_complete(path: Path, num_trials: int) -> bool:
         result = load_result(path)
     except GRU4RecError:
         return False
-    ended = [trial for trial in result.trials if trial.state not in (RUNNING, INTERRUPTED)]
+    ended = [trial for trial in result.trials if trial.state != INTERRUPTED]
     return len(ended) >= num_trials and result.exported and result.best_model.exists()
 
 

@@ -22,7 +22,7 @@ from gru4rec.files import check_expansion, shorten
 COMPRESSED = (".gz", ".bz2", ".zst")
 BLOCK_BYTES = 2**22
 NULL_VALUES = ("", "nan", "NaN")
-DELIMITERS = (",", ";", "\t", "|")
+SEEN_DELIMITERS = (",", ";", "\t", "|")
 
 
 def read_header(path: Path, delimiter: str) -> list[str]:
@@ -50,7 +50,7 @@ def find_delimiter(path: Path, usual: str) -> str:
     """
     if len(read_header(path, usual)) > 1:
         return usual
-    return max(usual, *DELIMITERS, key=lambda delimiter: len(read_header(path, delimiter)))
+    return max(usual, *SEEN_DELIMITERS, key=lambda delimiter: len(read_header(path, delimiter)))
 
 
 def text_batches(path: Path, delimiter: str, columns: list[str]) -> Iterator[list[pa.Array]]:
